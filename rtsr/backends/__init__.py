@@ -1,0 +1,102 @@
+"""Backends run engines. The contract every one of them keeps, and the choice between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rtsr.errors import ConfigError, EngineError
+from rtsr.frames import FrameBatch
+from rtsr.manifest import Manifest, find_engine
+
+BACKENDS = ("auto", "openvino", "onnxruntime", "reference")
+
+
+class Engine(Protocol):
+    """An upscaler of planes.
+
+    name: engine name for people, e.g. `fast-x4-stream-int8`. backend: which backend runs it, e.g. `openvino`.
+    """
+
+    name: str
+    backend: str
+    scale: int
+
+    def infer(self, batch: FrameBatch) -> FrameBatch:
+        """y (N, 1, H, W), uv (N, 2, H/2, W/2) -> the same planes, scale times larger; same pts and time_base.
+
+        The caller owns the result: later calls don't overwrite it. One thread at a time. Raises EngineError.
+        """
+        ...
+
+    def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        """infer() over many batches, in order; how many are in flight is the backend's business."""
+        ...
+
+    def close(self) -> None:
+        """Free what the backend holds. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class EngineChoice:
+    """Which generator to run and where."""
+
+    scale: int = 4
+    model: str = "balanced"
+    degradation: str = "stream"
+    backend: str = "auto"
+
+    def __post_init__(self) -> None:
+        if self.scale not in (2, 3, 4):
+            raise ConfigError(f"scale {self.scale} is not supported; use 2, 3 or 4")
+        if self.backend not in BACKENDS:
+            raise ConfigError(f"unknown backend {self.backend!r}; known: {', '.join(BACKENDS)}")
+        if self.degradation not in ("stream", "clean"):
+            raise ConfigError(f"unknown degradation {self.degradation!r}; known: stream, clean")
+
+
+def open_engine(choice: EngineChoice) -> Engine:
+    """Open what was asked for, or stop: nothing falls back in silence.
+
+    `auto` takes OpenVINO where it is installed, else ONNX Runtime; both run the int8 engine on the CPU. What it took
+    is in `Engine.backend`. Raises ConfigError (no such engine, package missing) or EngineError (it does not open).
+    """
+    if choice.backend == "reference":
+        from rtsr.backends.reference import ReferenceEngine
+
+        return ReferenceEngine(choice.scale)
+    engine = find_engine(choice.model, choice.scale, choice.degradation, "int8", "phases")
+    match choice.backend:
+        case "openvino":
+            return _open_openvino(engine)
+        case "onnxruntime":
+            return _open_onnxruntime(engine)
+        case _:
+            try:
+                return _open_openvino(engine)
+            except ConfigError:  # not installed; an engine that fails to open is an error, not a reason to switch
+                return _open_onnxruntime(engine)
+
+
+def _open_openvino(engine: Manifest) -> Engine:
+    try:
+        from rtsr.backends.openvino import OpenVinoEngine  # openvino loads only when asked for
+    except ImportError as error:
+        raise ConfigError(f"backend openvino is not installed ({error}): pip install openvino") from error
+    return OpenVinoEngine(engine)
+
+
+def _open_onnxruntime(engine: Manifest) -> Engine:
+    try:
+        from rtsr.backends.ort import OrtEngine
+    except ImportError as error:
+        raise ConfigError(f"backend onnxruntime is not installed ({error}): pip install 'rtsr[onnx]'") from error
+    return OrtEngine(engine)
+
+
+def inference_error(engine: Engine, batch: FrameBatch, error: Exception) -> EngineError:
+    """One sentence for whatever a runtime threw while it worked on a batch."""
+    height, width = batch.size
+    return EngineError(f"{engine.backend} failed in {engine.name} on {width}x{height} at {batch.seconds:.3f} s: {error}")

@@ -1,0 +1,40 @@
+"""What can go wrong, said in one sentence each: what, where, and what to do next.
+
+The command line prints the sentence and exits with `exit_code`; RTSR_DEBUG=1 shows the traceback instead.
+"""
+
+
+class RtsrError(Exception):
+    """Base of every error that rtsr raises on purpose."""
+
+    exit_code = 1
+
+
+class ConfigError(RtsrError):
+    """An option, a name or a combination of them that cannot work. Raised before any work starts."""
+
+    exit_code = 2
+
+
+class SourceError(RtsrError):
+    """The input cannot be opened, read or decoded."""
+
+    exit_code = 3
+
+
+class EngineError(RtsrError):
+    """An engine file is missing or damaged, a backend does not open, or inference failed."""
+
+    exit_code = 4
+
+
+class SinkError(RtsrError):
+    """The output cannot be opened, encoded or written."""
+
+    exit_code = 5
+
+
+class IncompleteError(RtsrError):
+    """The job ran to its end, but something of the input is not in the output."""
+
+    exit_code = 6
