@@ -96,7 +96,7 @@ def _open_onnxruntime(engine: Manifest) -> Engine:
     return OrtEngine(engine)
 
 
-def inference_error(engine: Engine, batch: FrameBatch, error: Exception) -> EngineError:
+def inference_error(engine: Engine, batch: FrameBatch, error: object) -> EngineError:
     """One sentence for whatever a runtime threw while it worked on a batch."""
     height, width = batch.size
     return EngineError(f"{engine.backend} failed in {engine.name} on {width}x{height} at {batch.seconds:.3f} s: {error}")

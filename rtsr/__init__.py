@@ -1,0 +1,39 @@
+"""rtsr: real-time video upscaling that changes nothing but the size of the picture.
+
+    import rtsr
+    rtsr.upscale("a.mp4", "b.mp4", scale=4, model="fast")
+    for frame in rtsr.Upscaler(scale=4).stream(frames): ...
+
+Importing this loads no heavy library; each loads when the part that needs it is opened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+__all__ = ["Frame", "FrameBatch", "RtsrError", "Upscaler", "__version__", "open_source", "upscale"]
+
+if TYPE_CHECKING:
+    from rtsr.errors import RtsrError
+    from rtsr.frames import Frame, FrameBatch
+    from rtsr.job import upscale
+    from rtsr.sources import open_source
+    from rtsr.upscaler import Upscaler
+
+_HOMES = {
+    "Frame": "rtsr.frames",
+    "FrameBatch": "rtsr.frames",
+    "RtsrError": "rtsr.errors",
+    "Upscaler": "rtsr.upscaler",
+    "open_source": "rtsr.sources",
+    "upscale": "rtsr.job",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        import importlib
+
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'rtsr' has no attribute {name!r}")

@@ -1,0 +1,110 @@
+"""OpenVINO: the default on CPUs. The int8 graphs run as nothing but int8 convolutions there."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import openvino as ov
+
+from rtsr.backends import inference_error
+from rtsr.backends.phases import enlarge_chroma, interleave
+from rtsr.errors import EngineError
+from rtsr.frames import FrameBatch
+from rtsr.manifest import Manifest, read_engine
+
+MAX_STREAMS = 4  # each holds one output frame; more of them gain nothing once every core is busy
+
+
+class OpenVinoEngine:
+    """A `phases` engine on the CPU plugin: several frames at once, each on a share of the cores.
+
+    The graph is compiled for the frame size of the first batch (static shapes take the fast kernels) and again
+    whenever the size changes.
+    """
+
+    backend = "openvino"
+
+    def __init__(self, manifest: Manifest):
+        self.name = manifest.name
+        self.scale = manifest.scale
+        self._core = ov.Core()
+        try:
+            self._model = self._core.read_model(read_engine(manifest))
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {_first_line(error)}") from error
+        self._shape: tuple[int, ...] = ()
+        self._requests: list[ov.InferRequest] = []
+
+    def infer(self, batch: FrameBatch) -> FrameBatch:
+        return next(iter(self.stream([batch])))
+
+    def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        waiting: deque[tuple[ov.InferRequest, FrameBatch]] = deque()
+        free: list[ov.InferRequest] = []
+        try:
+            for batch in batches:
+                if batch.y.shape != self._shape:
+                    while waiting:
+                        yield self._collect(*waiting.popleft())
+                    self._compile(batch)
+                    free = list(self._requests)
+                if not free:
+                    oldest = waiting.popleft()
+                    yield self._collect(*oldest)
+                    free.append(oldest[0])
+                self._start(free[-1], batch)
+                waiting.append((free.pop(), batch))
+            while waiting:
+                yield self._collect(*waiting.popleft())
+        finally:
+            for request, _ in waiting:  # a reader that left early: nothing may run on into freed memory
+                request.cancel()
+            self._requests = [] if waiting else self._requests
+            self._shape = () if waiting else self._shape
+
+    def close(self) -> None:
+        self._requests, self._shape = [], ()
+
+    def _compile(self, batch: FrameBatch) -> None:
+        if batch.y.dtype != np.uint8:
+            raise EngineError(f"{self.name} takes 8-bit video; this is {batch.y.dtype}")
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        streams = min(cores, MAX_STREAMS)
+        options = {
+            "NUM_STREAMS": streams,
+            "INFERENCE_NUM_THREADS": cores,
+            "ENABLE_CPU_PINNING": False,  # decoder and encoder want the same cores
+            "INFERENCE_PRECISION_HINT": "f32",  # what an engine leaves in float stays float: same result everywhere
+        }
+        try:
+            self._model.reshape({"y": list(batch.y.shape)})
+            compiled = self._core.compile_model(self._model, "CPU", options)
+            # One more than streams, so that a finished request waiting to be collected leaves no core idle.
+            self._requests = [compiled.create_infer_request() for _ in range(streams + 1)]
+        except RuntimeError as error:
+            raise inference_error(self, batch, _first_line(error)) from error
+        self._shape = batch.y.shape
+
+    def _start(self, request: ov.InferRequest, batch: FrameBatch) -> None:
+        try:
+            request.set_input_tensor(ov.Tensor(np.ascontiguousarray(batch.y), shared_memory=True))
+            request.start_async()
+        except RuntimeError as error:
+            raise inference_error(self, batch, _first_line(error)) from error
+
+    def _collect(self, request: ov.InferRequest, batch: FrameBatch) -> FrameBatch:
+        try:
+            request.wait()
+        except RuntimeError as error:
+            raise inference_error(self, batch, _first_line(error)) from error
+        y = interleave(request.get_output_tensor().data, self.scale)
+        return batch.with_planes(y, enlarge_chroma(batch, self.scale))
+
+
+def _first_line(error: Exception) -> str:
+    """OpenVINO's messages carry a C++ trace below the sentence that matters."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[0] if lines else str(error)

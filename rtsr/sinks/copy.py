@@ -1,0 +1,190 @@
+"""The streams that are not upscaled: copied packet by packet, so that nothing about them can change."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.container
+import av.error
+import av.stream
+
+from rtsr.errors import ConfigError
+from rtsr.sources.file import main_video, open_input
+
+# Tags that describe the old file's making; the muxer writes its own.
+_STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_TIMECODE = "timecode"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """What happens to one stream of the input. action: `upscale`, `copy`, `remake` (the muxer makes it from a tag) or
+    `drop`; reason says why for the last two."""
+
+    index: int
+    kind: str
+    codec: str
+    action: str
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"stream {self.index} ({self.kind}, {self.codec})"
+
+
+def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
+    """Decide for every stream of a file what the output container can do with it, by trying its header.
+
+    Raises SourceError.
+    """
+    with open_input(path) as container:
+        main = main_video(container, path)
+        plans = []
+        for stream in container.streams:
+            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+            kind = stream.type or "unknown"
+            if stream.index == main.index:
+                plans.append(StreamPlan(stream.index, kind, codec, "upscale"))
+            elif kind == "data" and _TIMECODE in main.metadata and _TIMECODE in stream.metadata:
+                plans.append(StreamPlan(stream.index, kind, _TIMECODE, "remake", "from the timecode tag"))
+            elif refusal := _refusal(stream, container_format):
+                plans.append(StreamPlan(stream.index, kind, codec, "drop", refusal))
+            else:
+                plans.append(StreamPlan(stream.index, kind, codec, "copy"))
+        return plans
+
+
+def _refusal(stream: Any, container_format: str) -> str:
+    """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory."""
+    output = av.open(io.BytesIO(), "w", format=container_format)
+    try:
+        if stream.type == "attachment":
+            if container_format not in ("matroska", "webm"):
+                return f"{container_format} holds no attachments"
+            return ""
+        output.add_stream_from_template(stream, opaque=True)
+        output.start_encoding()
+    except (ValueError, LookupError, OSError) as error:  # FFmpegError derives from these, by cause
+        return f"{container_format} cannot hold it ({error})"
+    return ""
+
+
+class CopiedStreams:
+    """Feeds the copied streams of a file into an output, abreast of the video.
+
+    Opens the input a second time, with the video discarded, so that a badly interleaved file costs no memory.
+    start, end: seconds on the container's clock; what lies outside is left out and the rest moves to zero.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        output: av.container.OutputContainer,
+        plans: list[StreamPlan],
+        start: Fraction | None,
+        end: Fraction | None,
+    ):
+        self._input = open_input(path)
+        self._output = output
+        self._start, self._end = start, end
+        self._streams: dict[int, Any] = {}
+        self.copied: dict[int, int] = {}
+        wanted = {plan.index for plan in plans if plan.action == "copy"}
+        for stream in self._input.streams:
+            if stream.index not in wanted:
+                stream.discard = av.stream.Discard.all
+                continue
+            self._streams[stream.index] = self._add(stream)
+            self.copied[stream.index] = 0
+        self._packets = self._demux()
+        self._next = next(self._packets, None)
+        copy_tags(self._input.metadata, output.metadata)
+        output.set_chapters(_moved_chapters(self._input.chapters(), start, end))
+
+    def _add(self, stream: Any) -> Any:
+        added = self._output.add_stream_from_template(stream, opaque=True)
+        copy_tags(stream.metadata, added.metadata)
+        if stream.type != "attachment":
+            added.disposition = stream.disposition
+        return added
+
+    def until(self, seconds: Fraction | None) -> None:
+        """Mux every packet due before `seconds` on the output's clock; all that are left for None."""
+        while self._next is not None and (seconds is None or self._next[0] < seconds):
+            packet = self._next[1]
+            index = packet.stream.index
+            packet.stream = self._streams[index]
+            self._output.mux(packet)
+            self.copied[index] += 1
+            self._next = next(self._packets, None)
+
+    def close(self) -> None:
+        self._input.close()
+
+    def _demux(self) -> Iterator[tuple[Fraction, Any]]:
+        """Packets to copy with the time each is due, moved to the trim's start."""
+        streams = [self._input.streams[index] for index in self._streams]
+        if not any(stream.type != "attachment" for stream in streams):
+            return
+        offset = self._start or Fraction(0)
+        for packet in self._input.demux(streams):
+            if packet.size == 0:  # the demuxer's end mark; a missing dts does not mean that
+                continue
+            time_base = packet.time_base or packet.stream.time_base
+            stamp = packet.pts if packet.pts is not None else packet.dts
+            if stamp is not None and not self._keeps(packet, stamp * time_base, time_base):
+                continue
+            if offset:
+                shift = round(offset / time_base)
+                packet.pts = None if packet.pts is None else packet.pts - shift
+                packet.dts = None if packet.dts is None else packet.dts - shift
+            due = packet.dts if packet.dts is not None else packet.pts
+            yield (Fraction(0) if due is None else due * time_base), packet
+
+    def _keeps(self, packet: Any, begin: Fraction, time_base: Fraction) -> bool:
+        """Whether a packet lies in the trim. A sound frame counts by its begin, a subtitle by its whole time."""
+        if self._end is not None and begin >= self._end:
+            return False
+        if self._start is None:
+            return True
+        if packet.stream.type == "subtitle":
+            return begin + (packet.duration or 0) * time_base > self._start
+        return begin >= self._start
+
+
+def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
+    """Copy metadata, but for the tags that only describe how the old file was made."""
+    target.update({key: value for key, value in source.items() if key.lower() not in _STALE_TAGS})
+
+
+def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+    moved = []
+    for chapter in chapters:
+        time_base = chapter["time_base"]
+        first = round(start / time_base) if start else 0
+        last = round(end / time_base) if end is not None else chapter["end"]
+        if chapter["end"] <= first or chapter["start"] >= last:
+            continue
+        begin, finish = max(chapter["start"], first) - first, min(chapter["end"], last) - first
+        moved.append({**chapter, "start": begin, "end": finish})
+    return moved
+
+
+def require_all_kept(plans: list[StreamPlan], container_format: str, drop_unsupported: bool) -> list[str]:
+    """Raise ConfigError for streams the container cannot hold, unless dropping them was asked for.
+
+    Returns one notice for each stream that is dropped.
+    """
+    dropped = [plan for plan in plans if plan.action == "drop"]
+    if dropped and not drop_unsupported:
+        what = "; ".join(f"{plan}: {plan.reason}" for plan in dropped)
+        raise ConfigError(
+            f"{what}. Nothing was done. Choose another container for the output (.mkv holds most), or pass "
+            f"--drop-unsupported to leave {'it' if len(dropped) == 1 else 'them'} out of {container_format}"
+        )
+    return [f"{plan} is left out: {plan.reason}" for plan in dropped]
