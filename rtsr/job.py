@@ -89,7 +89,7 @@ def upscale(
     try:
         _check_output(source_path, output_path, overwrite)
         plans = plan_streams(source_path, container_format(output_path))
-        notices = require_all_kept(plans, container_format(output_path), drop_unsupported)
+        notices = require_all_kept(source_path, plans, drop_unsupported)
         engine = open_engine(choice)
         try:
             _check_depth(source.spec, engine)

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class prefetch(Generic[T]):  # noqa: N801 - reads as a function at its call sites, like contextlib.closing
+class prefetch(Generic[T]):
     """Run an iterable in a thread of its own, at most `depth` items ahead of the reader.
 
         with prefetch(source.frames(), 4, "decode") as frames:

@@ -99,4 +99,5 @@ def _open_onnxruntime(engine: Manifest) -> Engine:
 def inference_error(engine: Engine, batch: FrameBatch, error: object) -> EngineError:
     """One sentence for whatever a runtime threw while it worked on a batch."""
     height, width = batch.size
-    return EngineError(f"{engine.backend} failed in {engine.name} on {width}x{height} at {batch.seconds:.3f} s: {error}")
+    where = f"on {width}x{height} at {batch.seconds:.3f} s"
+    return EngineError(f"{engine.backend} failed in {engine.name} {where}: {error}")

@@ -15,11 +15,18 @@ import av.error
 import av.stream
 
 from rtsr.errors import ConfigError
+from rtsr.sinks.encoding import CONTAINERS
 from rtsr.sources.file import main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
+# The container tags for which mp4 has a place that every player reads. Others need its key-value atom (mdta).
+_MP4_TAGS = set(
+    "title artist album_artist composer album date comment genre copyright grouping lyrics description synopsis show "
+    "episode_id network keywords episode_sort season_number media_type hd_video compilation track disc tmpo "
+    "creation_time timecode".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
         main = main_video(container, path)
         plans = []
         for stream in container.streams:
-            codec = stream.codec_context.name if stream.codec_context else "unknown codec"
+            codec = stream.codec_context.name if stream.codec_context else _title(stream)
             kind = stream.type or "unknown"
             if stream.index == main.index:
                 plans.append(StreamPlan(stream.index, kind, codec, "upscale"))
@@ -57,6 +64,12 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
             else:
                 plans.append(StreamPlan(stream.index, kind, codec, "copy"))
         return plans
+
+
+def _title(stream: Any) -> str:
+    """What its maker called a stream of no known codec."""
+    title = stream.metadata.get("title") or stream.metadata.get("handler_name") or ""
+    return "".join(character for character in title if character.isprintable()).strip() or "unknown codec"
 
 
 def _refusal(stream: Any, container_format: str) -> str:
@@ -135,7 +148,8 @@ class CopiedStreams:
         for packet in self._input.demux(streams):
             if packet.size == 0:  # the demuxer's end mark; a missing dts does not mean that
                 continue
-            time_base = packet.time_base or packet.stream.time_base
+            time_base = packet.time_base
+            assert time_base is not None, "a demuxed packet has its stream's time base"
             stamp = packet.pts if packet.pts is not None else packet.dts
             if stamp is not None and not self._keeps(packet, stamp * time_base, time_base):
                 continue
@@ -162,6 +176,15 @@ def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     target.update({key: value for key, value in source.items() if key.lower() not in _STALE_TAGS})
 
 
+def muxer_options(container_format: str, copy_from: Path | None) -> dict[str, str]:
+    """Options that make the muxer keep every container tag of a file."""
+    if container_format not in ("mp4", "mov") or copy_from is None:
+        return {}
+    with open_input(copy_from) as container:
+        tags = {key.lower() for key in container.metadata}
+    return {"movflags": "+use_metadata_tags"} if tags - _MP4_TAGS - _STALE_TAGS else {}
+
+
 def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
     moved = []
     for chapter in chapters:
@@ -175,7 +198,7 @@ def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction |
     return moved
 
 
-def require_all_kept(plans: list[StreamPlan], container_format: str, drop_unsupported: bool) -> list[str]:
+def require_all_kept(path: Path, plans: list[StreamPlan], drop_unsupported: bool) -> list[str]:
     """Raise ConfigError for streams the container cannot hold, unless dropping them was asked for.
 
     Returns one notice for each stream that is dropped.
@@ -183,8 +206,12 @@ def require_all_kept(plans: list[StreamPlan], container_format: str, drop_unsupp
     dropped = [plan for plan in plans if plan.action == "drop"]
     if dropped and not drop_unsupported:
         what = "; ".join(f"{plan}: {plan.reason}" for plan in dropped)
-        raise ConfigError(
-            f"{what}. Nothing was done. Choose another container for the output (.mkv holds most), or pass "
-            f"--drop-unsupported to leave {'it' if len(dropped) == 1 else 'them'} out of {container_format}"
-        )
+        roomier = [suffix for suffix in (".mkv", ".mov") if _holds_all(path, CONTAINERS[suffix])]
+        other = f"name an output that ends in {' or '.join(roomier)}, which holds all, or " if roomier else ""
+        them = "it" if len(dropped) == 1 else "them"
+        raise ConfigError(f"{what}. Nothing was done: {other}pass --drop-unsupported to leave {them} out")
     return [f"{plan} is left out: {plan.reason}" for plan in dropped]
+
+
+def _holds_all(path: Path, container_format: str) -> bool:
+    return all(plan.action != "drop" for plan in plan_streams(path, container_format))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 import av.container
@@ -16,7 +16,7 @@ import numpy as np
 
 from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import Frame, FrameBatch, VideoSpec
-from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags
+from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
 from rtsr.sinks.encoding import Codec, Encoding, container_format
 from rtsr.sources.file import main_video, open_input
 
@@ -52,8 +52,9 @@ class FileSink:
         self._closed = False
         name, codec, options = encoding.resolve(output)
         self._codec_name = name
+        fmt = container_format(output)
         with self._says_what_failed():
-            self._container = av.open(str(self.part), "w", format=container_format(output))
+            self._container = av.open(str(self.part), "w", format=fmt, options=muxer_options(fmt, copy_from))
         try:
             with self._says_what_failed():
                 self._stream = self._add_video(name, codec, options, scale)
@@ -85,7 +86,7 @@ class FileSink:
                 self._copied.close()
             self._container.close()
             self._closed = True
-            os.replace(self.part, self.output)
+            self.part.replace(self.output)
 
     def close(self) -> None:
         """Remove the unfinished part; after finish() this does nothing."""
@@ -94,10 +95,8 @@ class FileSink:
         self._closed = True
         if self._copied:
             self._copied.close()
-        try:
+        with suppress(OSError, ValueError):  # the trailer of a file that is thrown away
             self._container.close()
-        except (OSError, ValueError):
-            pass  # the trailer of a file that is thrown away
         self.part.unlink(missing_ok=True)
 
     def keep_part(self) -> None:
@@ -112,6 +111,7 @@ class FileSink:
         spec, fmt = self._spec, self._container.format.name
         try:
             stream = self._container.add_stream(name, rate=spec.rate or 24, options=options)
+            stream = cast(av.video.stream.VideoStream, stream)
         except av.error.FFmpegError as error:
             raise ConfigError(f"encoder {name} is not in this build of FFmpeg: {error}") from error
         except ValueError as error:

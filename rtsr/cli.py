@@ -1,0 +1,190 @@
+"""argv -> objects -> run(): the file that prints and exits. What a command does lies in the module it names."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rtsr import __version__
+from rtsr.errors import ConfigError, RtsrError
+
+app = typer.Typer(
+    name="rtsr",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    help="Real-time video upscaling that changes nothing but the size of the picture.",
+    epilog="`rtsr upscale movie.mp4 -o movie_4x.mp4` is all that most people need.",
+)
+
+
+class Backend(str, Enum):  # noqa: UP042 - typer prints a StrEnum's members the same way, only later versions read it
+    auto = "auto"
+    openvino = "openvino"
+    onnxruntime = "onnxruntime"
+    reference = "reference"
+
+
+class Degradation(str, Enum):  # noqa: UP042
+    stream = "stream"
+    clean = "clean"
+
+
+ScaleOption = Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")]
+ModelOption = Annotated[str, typer.Option(help="Generator: nano, fast or balanced; see `rtsr engines`.")]
+BackendOption = Annotated[Backend, typer.Option(help="What runs the engine; `reference` is plain bicubic.")]
+DegradationOption = Annotated[
+    Degradation, typer.Option(help="What the input went through: `stream` for real compressed video, `clean` for none.")
+]
+CodecOption = Annotated[
+    str | None,
+    typer.Option(
+        help="libx264 (default), libx265, libsvtav1, libvpx-vp9 (default for .webm), prores, ffv1, h264_nvenc, "
+        "hevc_nvenc, av1_nvenc."
+    ),
+]
+PresetOption = Annotated[str | None, typer.Option(help="Encoder speed, in the encoder's own words. [x264: veryfast]")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
+
+
+@app.callback(invoke_without_command=True)
+def _top(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"rtsr {__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+        raise typer.Exit
+
+
+@app.command()
+def upscale(
+    input: Annotated[Path, typer.Argument(help="The video to upscale.", show_default=False)],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", help="The file to write: .mp4 .mov .mkv .webm .ts .avi", show_default=False),
+    ],
+    scale: ScaleOption = 4,
+    model: ModelOption = "balanced",
+    backend: BackendOption = Backend.auto,
+    degradation: DegradationOption = Degradation.stream,
+    codec: CodecOption = None,
+    crf: Annotated[int | None, typer.Option(help="Quality, lower is better. [x264: 18, x265: 20, av1: 27]")] = None,
+    preset: PresetOption = None,
+    start: Annotated[str | None, typer.Option(help="Begin here: seconds or hh:mm:ss.", metavar="TIME")] = None,
+    end: Annotated[str | None, typer.Option(help="Stop here: seconds or hh:mm:ss.", metavar="TIME")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
+    drop_unsupported: Annotated[
+        bool, typer.Option("--drop-unsupported", help="Leave out streams that the output's container cannot hold.")
+    ] = False,
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
+) -> None:
+    """Upscale a video file. Sound, subtitles, chapters, tags, colours and timestamps go through unchanged.
+
+    Example: `rtsr upscale movie.mp4 -o movie_2x.mkv --scale 2 --model fast --preset ultrafast`
+    """
+    from rtsr import job
+    from rtsr.display import show_progress
+    from rtsr.sinks.encoding import Encoding
+
+    _interrupt_on_sigterm()
+    with show_progress(quiet) as display:
+        report = job.upscale(
+            input,
+            output,
+            scale=scale,
+            model=model,
+            backend=backend.value,
+            degradation=degradation.value,
+            encoding=Encoding(codec, crf, preset),
+            start=parse_time("--start", start),
+            end=parse_time("--end", end),
+            overwrite=overwrite,
+            drop_unsupported=drop_unsupported,
+            progress=display.progress,
+            notice=display.notice,
+        )
+        display.finished(report)
+    if as_json:
+        print(json.dumps(report.as_dict()))
+
+
+@app.command()
+def engines(as_json: JsonOption = False) -> None:
+    """List the installed engines with the figures of their manifests."""
+    from dataclasses import asdict
+
+    from rtsr.manifest import engines_folder, installed_engines
+
+    found = installed_engines()
+    if as_json:
+        print(json.dumps([asdict(engine) for engine in found]))
+        return
+    from rtsr.display import engines_table
+
+    if not found:
+        raise ConfigError(f"no engines in {engines_folder()}")
+    engines_table(found)
+
+
+def parse_time(option: str, text: str | None) -> Fraction | None:
+    """Seconds from `90`, `1.5`, `1:30` or `1:02:03.5`, exactly. Raises ConfigError."""
+    if text is None:
+        return None
+    parts = text.split(":")
+    try:
+        values = [Fraction(part) for part in parts]
+    except (ValueError, ZeroDivisionError):
+        values = []
+    if not 1 <= len(values) <= 3 or any(value < 0 for value in values) or any(v >= 60 for v in values[1:]):
+        raise ConfigError(f"{option} {text!r} is no time; write seconds (90.5) or hh:mm:ss (0:01:30.5)")
+    seconds = Fraction(0)
+    for value in values:
+        seconds = seconds * 60 + value
+    return seconds
+
+
+def _interrupt_on_sigterm() -> None:
+    """A polite kill ends a job the way Ctrl-C does: threads joined, the unfinished part removed."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def main() -> None:
+    """Run the command line. Every error is one sentence on stderr and an exit code; RTSR_DEBUG=1 shows tracebacks."""
+    if os.environ.get("RTSR_DEBUG") == "1":
+        app()
+        return
+    try:
+        app()
+    except RtsrError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted; the unfinished output was removed", 130)
+    except MemoryError:
+        _fail("out of memory; a smaller --model or --scale needs less", 1)
+    except Exception as error:  # the last resort of a program that promises one sentence
+        _fail(f"{type(error).__name__}: {error} (this should not happen: please report it with RTSR_DEBUG=1 set)", 70)
+
+
+def _fail(sentence: str, code: int) -> None:
+    """The sentence goes to stderr; with --json a document that says the same goes to stdout."""
+    print(f"rtsr: {sentence}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"error": sentence, "exit_code": code}))
+    sys.exit(code)

@@ -1,0 +1,139 @@
+"""What a person sees while a job runs: a live bar on a terminal, plain lines elsewhere; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
+
+from rtsr.job import Progress as Moment
+from rtsr.job import Report
+from rtsr.manifest import Manifest
+
+LINE_EVERY_S = 5.0
+
+
+class Display:
+    """Quiet: says nothing. The base of the two that do."""
+
+    def progress(self, moment: Moment) -> None:
+        pass
+
+    def notice(self, sentence: str) -> None:
+        pass
+
+    def finished(self, report: Report) -> None:
+        pass
+
+
+class Lines(Display):
+    """For logs: one line every few seconds."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def progress(self, moment: Moment) -> None:
+        now = time.perf_counter()
+        if now - self._last >= LINE_EVERY_S:
+            self._last = now
+            print(describe(moment), file=sys.stderr, flush=True)
+
+    def notice(self, sentence: str) -> None:
+        print(f"note: {sentence}", file=sys.stderr, flush=True)
+
+    def finished(self, report: Report) -> None:
+        print(summary(report), file=sys.stderr, flush=True)
+
+
+class Bar(Display):
+    """For terminals: one line that stays in place."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console, self._bar = console, bar
+        self._task = bar.add_task("upscale", total=None, detail="starting")
+
+    def progress(self, moment: Moment) -> None:
+        self._bar.update(
+            self._task, total=moment.expected, completed=moment.stats.written, detail=describe(moment, percent=False)
+        )
+
+    def notice(self, sentence: str) -> None:
+        self._console.print(f"[dim]{sentence}[/dim]", highlight=False)
+
+    def finished(self, report: Report) -> None:
+        self._bar.update(self._task, total=report.frames_out, completed=report.frames_out, detail="done")
+        self._bar.stop()
+        self._console.print(summary(report), highlight=False)
+
+
+@contextmanager
+def show_progress(quiet: bool) -> Iterator[Display]:
+    """The display that fits: none, a bar, or lines."""
+    console = Console(stderr=True)
+    if quiet:
+        yield Display()
+    elif console.is_terminal:
+        columns = (BarColumn(bar_width=24), TaskProgressColumn(), TextColumn("{task.fields[detail]}"))
+        with Progress(*columns, console=console, refresh_per_second=4) as bar:
+            yield Bar(console, bar)
+    else:
+        yield Lines()
+
+
+def describe(moment: Moment, percent: bool = True) -> str:
+    """`41 %  38.2 fps  1.59x real time  ETA 0:12  slowest: encode`, as far as the input tells."""
+    stats = moment.stats
+    elapsed = max(stats.elapsed_s, 1e-9)
+    parts = []
+    share = min(stats.written / moment.expected, 1.0) if moment.expected else None
+    if percent:
+        parts.append(f"{share:4.0%}" if share is not None else f"{stats.written} frames")
+    parts.append(f"{stats.written / elapsed:.1f} fps")
+    if moment.seconds > 0:
+        parts.append(f"{moment.seconds / elapsed:.2f}x real time")
+    if share:
+        parts.append(f"ETA {clock_time(elapsed / share - elapsed)}")
+    parts.append(f"slowest: {stats.slowest.name}")
+    return "  ".join(parts)
+
+
+def summary(report: Report) -> str:
+    width, height = report.output_size
+    speed = f", {report.realtime_factor:.2f}x real time" if report.realtime_factor else ""
+    return (
+        f"{report.output}: {report.frames_out} frames of {width}x{height} in {clock_time(report.wall_s)} "
+        f"({report.fps:.1f} fps{speed}; slowest: {report.slowest_stage})"
+    )
+
+
+def clock_time(seconds: float) -> str:
+    """`1:02:03`, `2:03` or `0:07`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def engines_table(engines: list[Manifest]) -> None:
+    """Print the installed engines with their measured figures, on stdout."""
+    table = Table("name", "tier", "scale", "for", "precision", "output", "params", "MACs/px")
+    for column in ("Set5", "Set14", "BSD100"):
+        table.add_column(f"{column} dB", justify="right")
+    for engine in engines:
+        psnr = engine.quality.get("psnr_y") or {}
+        table.add_row(
+            engine.name,
+            engine.tier,
+            f"x{engine.scale}",
+            engine.degradation,
+            engine.precision,
+            engine.output,
+            f"{engine.parameters:,}",
+            f"{engine.macs_per_lr_pixel:,}",
+            *(f"{psnr[name]:.2f}" if name in psnr else "-" for name in ("Set5", "Set14", "BSD100")),
+        )
+    Console().print(table)
