@@ -1,0 +1,1 @@
+"""Makes the engines that `rtsr` runs: data, training, evaluation, export. Needs the `train` extra (torch)."""

@@ -1,0 +1,165 @@
+"""A trained net -> an engine: `python -m training.export runs/fast-x4-clean/last.pt`.
+
+Fuses the branches, writes ONNX, compares it with torch, measures it and writes the manifest. A checkpoint of
+training.quantize gives an int8 engine. --output planes adds the pixel shuffle and the chroma to the graph.
+"""
+
+import argparse
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+from rtsr.manifest import CONTRACT, Manifest
+from training import checkpoint, graphs
+from training.evaluate import engine_upscaler, measure, shuffle
+from training.models import TIERS, Conv, build, run_fused
+from training.quantize import from_weights
+
+
+class ParityError(Exception):
+    """The exported graph does not compute what torch computes."""
+
+
+def load_layers(state: dict) -> list[Conv] | list[graphs.QuantConv]:
+    """The fused layers of a checkpoint: float, or int8 if it comes from training.quantize."""
+    if "weights.0" in state["ema"]:
+        return from_weights(state["ema"]).fuse()
+    G = build(state["args"]["tier"], state["args"]["scale"])
+    G.load_state_dict(state["ema"])
+    return G.fuse()
+
+
+def build_graph(layers: list[Conv] | list[graphs.QuantConv], output: str) -> onnx.ModelProto:
+    if isinstance(layers[0], graphs.QuantConv):
+        if output != "phases":
+            raise SystemExit("int8 engines exist as phases only")
+        return graphs.int8_phases(layers)  # type: ignore[arg-type]
+    return (graphs.planes if output == "planes" else graphs.float_phases)(layers)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def torch_result(layers: list[Conv] | list[graphs.QuantConv], y: np.ndarray) -> np.ndarray:
+    """What the engine must give for y (H, W) uint8: (s*H, s*W) uint8, in float64 (exact for int8 layers)."""
+    x = torch.from_numpy(y).double()[None, None]
+    scale = round(len(layers[-1].bias) ** 0.5)
+    if isinstance(layers[0], graphs.QuantConv):
+        for layer in layers:
+            weight = torch.from_numpy(layer.weight).double() * torch.from_numpy(layer.scale).double().view(-1, 1, 1, 1)
+            x = torch.nn.functional.conv2d(x, weight, torch.from_numpy(layer.bias).double() * 255, padding=1)
+            x = x.round().clamp(0, 255)
+    else:
+        x = run_fused([Conv(w.double(), b.double()) for w, b in layers], x / 255)  # type: ignore[misc]
+        x = (x * 255).round().clamp(0, 255)
+    return shuffle(x[0].permute(1, 2, 0).byte().numpy(), scale)
+
+
+def check_parity(file: Path, layers: list[Conv] | list[graphs.QuantConv]) -> float:
+    """Share of code values at which engine and torch differ, on noise and ramps of an odd size.
+
+    Raises ParityError if one differs by more than 1 (int8: 3, as a hidden value on a rounding tie may go either way and
+    later layers amplify it) or more than 1 % differ at all.
+    """
+    rng = np.random.default_rng(0)
+    ramp = np.add.outer(np.arange(53), np.arange(71) * 2).astype(np.uint8)
+    upscale, _ = engine_upscaler(file)
+    most = 3 if isinstance(layers[0], graphs.QuantConv) else 1
+    share = 0.0
+    for y in (rng.integers(0, 256, (53, 71)).astype(np.uint8), ramp):
+        off = np.abs(upscale(y).astype(int) - torch_result(layers, y))
+        share = max(share, float((off > 0).mean()))
+        if off.max() > most or share > 0.01:
+            raise ParityError(f"{file.name}: off by up to {off.max()} code values, {share:.2%} of them differ")
+    return share
+
+
+def recipe(args: dict) -> str:
+    """The command that made the checkpoint, paths left out."""
+    keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
+    flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
+    init = f" --init {args['init']}" if args.get("init") else ""
+    return f"training.train {args['tier']} {flags}{init}"
+
+
+def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest]:
+    """ONNX file and manifest (still without quality) of a checkpoint; the graph has been compared with torch."""
+    args, layers = state["args"], load_layers(state)
+    precision = "int8" if isinstance(layers[0], graphs.QuantConv) else "float"
+    name = f"{args['tier']}-x{args['scale']}-{args['degradation']}-{precision}" + ("-planes" if output == "planes" else "")
+    model = build_graph(layers, output)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / f"{name}.onnx"
+    file.write_bytes(model.SerializeToString())
+    ends = [*model.graph.input, *model.graph.output]
+    manifest = Manifest(
+        name=name, file=file.name, tier=args["tier"], scale=args["scale"], end="fidelity",
+        degradation=args["degradation"], precision=precision, output=output,
+        recipe=("training.quantize after " if precision == "int8" else "") + recipe(args), contract=CONTRACT,
+        dtypes={end.name: "uint8" for end in ends},
+        parameters=sum(int(np.prod(layer.weight.shape)) + len(layer.bias) for layer in layers),
+        macs_per_lr_pixel=TIERS[args["tier"]].macs(args["scale"]),
+        sha256=hashlib.sha256(file.read_bytes()).hexdigest(), licence="MIT", commit=commit(),
+    )  # fmt: skip
+    manifest.save(folder)
+    share = check_parity(file, layers)
+    print(f"{name}: {file.stat().st_size / 1024:.0f} KiB, {share:.3%} of code values differ from torch by rounding")
+    return file, manifest
+
+
+def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
+    """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin."""
+    quality = measure(str(file), sets, clips)
+    if manifest.precision == "int8":
+        twin = file.with_name(file.name.replace("-int8", "-float"))
+        floats = measure(str(twin), sets, clips) if twin.exists() else None
+        if floats:
+            quality["float_psnr_y"] = floats["psnr_y"]
+            losses = [floats["psnr_y"][name] - db for name, db in quality["psnr_y"].items()]
+            losses += [floats["clips"][name]["engine"] - dbs["engine"] for name, dbs in quality.get("clips", {}).items()]
+            quality["int8_loss_db"] = round(max(losses), 3)
+    manifest.quality.update(quality)
+    manifest.save(file.parent)
+    print(f"{manifest.name}: {quality}")
+
+
+def commit() -> str:
+    """The revision of the exporting tree, with + if training/ has changes that are not committed; unknown outside git."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--", "training") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(prog="python -m training.export", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("checkpoints", type=Path, nargs="+", help="float ones before their int8 twins")
+    p.add_argument("--output", choices=("phases", "planes"), default="phases")
+    p.add_argument("--engines", type=Path, default=Path("engines"), help="folder to write to")
+    p.add_argument("--sets", type=Path, default=Path("../shared/data/test"))
+    p.add_argument("--clips", type=Path, help="folder of high-resolution clips; measured for stream engines")
+    return p.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    for path in args.checkpoints:
+        try:
+            file, manifest = write_engine(checkpoint.load(path), args.output, args.engines)
+        except ParityError as error:
+            print(f"export stopped: {error}", file=sys.stderr)
+            return 1
+        if args.sets.is_dir():
+            add_quality(file, manifest, args.sets, args.clips if manifest.degradation == "stream" else None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Muon, an optimiser for weight matrices: it orthogonalises the momentum, so every direction of a kernel learns alike."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) for convolution kernels seen as (out, in * 9) matrices.
+
+    Kernels of one shape are stacked and orthogonalised together: for nets as small as these the call count is the cost.
+    """
+
+    def __init__(self, params: Iterable[Tensor], lr: float = 0.01, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        """One update; parameters without a gradient stay."""
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    shapes.setdefault(p.shape, []).append(p)
+            for same in shapes.values():
+                updates = []
+                for p in same:
+                    state = self.state[p]
+                    momentum = state.setdefault("momentum", torch.zeros_like(p))
+                    momentum.lerp_(p.grad, 1 - group["momentum"])
+                    updates.append(p.grad.lerp(momentum, group["momentum"]).flatten(1))
+                for p, update in zip(same, orthogonalise(torch.stack(updates)), strict=True):
+                    p.add_(update.view_as(p), alpha=-group["lr"])
+
+
+def orthogonalise(g: Tensor, iterations: int = 5) -> Tensor:
+    """Push all singular values of each (rows, columns) matrix in g (N, rows, columns) towards 1 (Newton-Schulz, quintic)."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = g.size(1) > g.size(2)
+    x = g.mT if tall else g
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-12)
+    for _ in range(iterations):
+        s = x @ x.mT
+        x = a * x + (b * s + c * s @ s) @ x
+    return (x.mT if tall else x) * max(1.0, g.size(1) / g.size(2)) ** 0.5

@@ -1,0 +1,154 @@
+"""int8: calibrate a trained net (PTQ), then fine-tune it quantised (QAT).
+
+`python -m training.quantize runs/fast-x4-clean/last.pt --steps 4000` writes runs/fast-x4-clean-int8/last.pt for
+training.export. --steps 0 stops after calibration. Everything int8 lives on the picture's own grid: hidden tensors are
+uint8 with scale 1/255, so each channel is first scaled to fill [0, 1]; ReLU commutes with a positive factor, which moves
+into the next layer's weights.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training import checkpoint, train
+from training.data import DataError, Pair
+from training.degradations import load_pairs
+from training.graphs import QuantConv
+from training.models import Conv, build, carry_y
+
+
+class RoundClamp(torch.autograd.Function):
+    """To the nearest code value 0..255; the gradient passes straight through inside the range (STE, arXiv:1308.3432)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        codes = x.round().clamp_(0, 255)
+        ctx.save_for_backward(codes)
+        return codes
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (codes,) = ctx.saved_tensors
+        return grads[0] * ((codes > 0) & (codes < 255))
+
+
+class QuantLadder(nn.Module):
+    """A fused, scaled ladder that computes as its int8 engine will; its weights can be trained further.
+
+    Hidden values are code values 0..255, which bfloat16 holds exactly: fine-tuning runs at the float net's speed.
+    The tail runs in float32. The row that carries y is no parameter.
+    """
+
+    def __init__(self, layers: list[Conv]) -> None:
+        super().__init__()
+        *hidden, tail = layers
+        rows = [Conv(weight[1:], bias[1:]) for weight, bias in hidden] + [tail]
+        self.weights = nn.ParameterList(nn.Parameter(weight.clone()) for weight, _ in rows)
+        self.biases = nn.ParameterList(nn.Parameter(bias.clone()) for _, bias in rows)
+
+    def forward(self, y: Tensor) -> Tensor:
+        """y (N, 1, H, W) in [0, 1] -> phases (N, s*s, H, W) in [0, 1], not rounded."""
+        x = (y * 255).round().contiguous(memory_format=torch.channels_last)
+        for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+            weight, bias = carry_y(rounded(weight), bias)
+            x = RoundClamp.apply(F.conv2d(x, weight, bias * 255, padding=1))
+        with torch.autocast(y.device.type, enabled=False):
+            return F.conv2d(x.float(), rounded(self.weights[-1]), self.biases[-1] * 255, padding=1) / 255
+
+    @torch.no_grad()
+    def fuse(self) -> list[QuantConv]:
+        """The int8 layers of the exported graph."""
+        rows = [Conv(w.detach(), b.detach()) for w, b in zip(self.weights, self.biases, strict=True)]
+        return [quantise(*carry_y(*row)) for row in rows[:-1]] + [quantise(*rows[-1])]
+
+
+def from_weights(weights: dict[str, Tensor]) -> QuantLadder:
+    """The net whose state_dict() `weights` is."""
+    count = sum(name.startswith("weights.") for name in weights)
+    rows = [Conv(weights[f"weights.{i}"], weights[f"biases.{i}"]) for i in range(count)]
+    net = QuantLadder([*(carry_y(*row) for row in rows[:-1]), rows[-1]])
+    net.load_state_dict(weights)
+    return net
+
+
+def weight_scale(weight: Tensor) -> Tensor:
+    """One int8 step per output channel (out,): the largest weight becomes 127."""
+    return weight.abs().amax(dim=(1, 2, 3)).clamp(min=1e-6) / 127
+
+
+def rounded(weight: Tensor) -> Tensor:
+    """The weight an int8 engine will have, in float; its gradient goes to the unrounded one."""
+    step = weight_scale(weight.detach()).view(-1, 1, 1, 1)
+    return weight + ((weight / step).round() * step - weight).detach()
+
+
+def quantise(weight: Tensor, bias: Tensor) -> QuantConv:
+    step = weight_scale(weight)
+    codes = (weight / step.view(-1, 1, 1, 1)).round().clamp(-127, 127)
+    return QuantConv(codes.numpy().astype(np.int8), step.numpy().astype(np.float32), bias.numpy().astype(np.float32))
+
+
+@torch.no_grad()
+def fill_range(layers: list[Conv], pairs: list[Pair], quantile: float = 0.9999) -> list[Conv]:
+    """Scale every hidden channel so that `quantile` of its values on real pictures fills [0, 1]; the net stays the same."""
+    pictures = [torch.from_numpy(pair.lr[:120, :120]).float()[None, None] / 255 for pair in pairs]
+    scaled, values = [], pictures
+    for weight, bias in layers[:-1]:
+        values = [F.relu(F.conv2d(x, weight, bias, padding=1)) for x in values]
+        flat = torch.cat([x.flatten(2)[0] for x in values], dim=1)  # (channels, pixels)
+        top = flat.kthvalue(round(quantile * flat.shape[1]), dim=1).values.clamp(min=1e-2)
+        top[0] = 1  # y itself
+        scaled.append((weight, bias, top))
+    result, before = [], torch.ones(1)
+    for weight, bias, top in [*scaled, (*layers[-1], torch.ones(len(layers[-1].bias)))]:
+        result.append(Conv(weight * before.view(1, -1, 1, 1) / top.view(-1, 1, 1, 1), bias / top))
+        before = top
+    return result
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(prog="python -m training.quantize", description=(__doc__ or "").split("\n")[0])
+    p.add_argument("checkpoint", type=Path)
+    p.add_argument("--steps", type=int, default=4000, help="fine-tuning steps; 0: calibration only")
+    p.add_argument("--lr", type=float, default=1e-3)
+    p.add_argument("--data", type=Path, default=Path("../shared/data/train"))
+    p.add_argument("--batch", type=int, default=16)
+    p.add_argument("--crop", type=int, default=64)
+    p.add_argument("--show-every", type=int, default=1000, metavar="STEPS")
+    return p.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    own = parse(argv)
+    torch.set_num_threads(1)
+    state = checkpoint.load(own.checkpoint)
+    tier, scale, degradation = (state["args"][key] for key in ("tier", "scale", "degradation"))
+    G = build(tier, scale)
+    G.load_state_dict(state["ema"])
+    folder = own.checkpoint.parent.with_name(own.checkpoint.parent.name + "-int8")
+    recipe = [tier, "--scale", str(scale), "--degradation", degradation, "--steps", str(own.steps), "--lr", str(own.lr)]
+    args = train.parse([*recipe, "--lr-muon", "0", "--mse-from", "0", "--batch", str(own.batch), "--crop", str(own.crop),
+                        "--show-every", str(own.show_every), "--data", str(own.data)])  # fmt: skip
+    try:
+        pairs = load_pairs(own.data, "train", scale, degradation, own.crop)
+        held_out = load_pairs(own.data, "val", scale, degradation, own.crop)[:12]
+        net = QuantLadder(fill_range(G.fuse(), pairs[:200]))
+        if own.steps:
+            train.fit(net, pairs, held_out, folder, args)
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            checkpoint.save(folder / "last.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
+    except (DataError, FloatingPointError) as error:
+        print(f"quantisation stopped: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
