@@ -22,11 +22,11 @@ from rtsr.sources.file import main_video, open_input
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
 # The container tags for which mp4 has a place that every player reads. Others need its key-value atom (mdta).
-_MP4_TAGS = set(
-    "title artist album_artist composer album date comment genre copyright grouping lyrics description synopsis show "
-    "episode_id network keywords episode_sort season_number media_type hd_video compilation track disc tmpo "
-    "creation_time timecode".split()
-)
+_MP4_TAGS = {
+    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
+    *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort"),
+    *("season_number", "media_type", "hd_video", "compilation", "track", "disc", "tmpo", "creation_time", "timecode"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,7 @@ CODECS = {
     "libx264": Codec("crf", 51, 18, "preset", _PRESETS, "veryfast"),
     "libx265": Codec("crf", 51, 20, "preset", _PRESETS, "veryfast", fixed=(("x265-params", "log-level=error"),)),
     "libsvtav1": Codec("crf", 63, 27, "preset", tuple(map(str, range(14))), "10"),
-    "libvpx-vp9": Codec(
-        "crf", 63, 28, "cpu-used", tuple(map(str, range(9))), "6", fixed=(("b", "0"), ("row-mt", "1"))
-    ),
+    "libvpx-vp9": Codec("crf", 63, 28, "cpu-used", tuple(map(str, range(9))), "6", fixed=(("b", "0"), ("row-mt", "1"))),
     "prores": Codec(None, 0, 0, None, (), None, pix_fmts=((8, "yuv422p10le"), (10, "yuv422p10le"))),
     "ffv1": Codec(None, 0, 0, None, (), None, fixed=(("level", "3"), ("slicecrc", "1"))),
     "h264_nvenc": _NVENC,

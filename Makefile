@@ -1,0 +1,55 @@
+# One command each; every target sets up what it needs on a fresh machine.
+PYTHON ?= python3
+# Python >= 3.12 installs PyAV 19, which Python 3.11 cannot: both majors are tested where both Pythons are.
+PYTHON_AV19 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3) $(shell command -v python3.12 python3.13))
+BIN = .venv/bin
+PIP = -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup demo test test-av19 check bench wheel-test clean
+
+setup: .venv/.dev
+demo: .venv/.base
+	$(BIN)/python -m rtsr.demo demo
+
+# torch 2.13.0 has a small CPU build on machines that offer one; the plain newest would pull gigabytes of CUDA.
+.venv/.dev: pyproject.toml .venv/.base
+	$(BIN)/python $(PIP) "torch==2.13.0"
+	$(BIN)/python $(PIP) -e ".[dev]"
+	touch $@
+
+.venv/.base: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python $(PIP) -e .
+	touch $@
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -q
+
+# The application (not training) under PyAV 19.
+test-av19: .venv-av19/.done
+	.venv-av19/bin/python -m pytest -q --ignore=tests/training
+
+.venv-av19/.done: pyproject.toml
+	@test -n "$(PYTHON_AV19)" || { echo "test-av19 needs Python 3.12 or newer: make test-av19 PYTHON_AV19=..."; exit 1; }
+	$(PYTHON_AV19) -m venv .venv-av19
+	.venv-av19/bin/python $(PIP) -e ".[onnx]" "av>=19,<20" onnx pytest hypothesis imageio-ffmpeg
+	touch $@
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.dev
+	$(BIN)/rtsr benchmark --model fast --baseline
+
+# The built wheel, alone in an empty environment, does the main job.
+wheel-test:
+	rm -rf dist .venv-wheel
+	$(PYTHON) -m venv .venv-wheel
+	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
+	.venv-wheel/bin/python $(PIP) dist/rtsr-*.whl
+	cd .venv-wheel && bin/python -m rtsr.demo demo && bin/rtsr engines
+
+clean:
+	rm -rf .venv .venv-av19 .venv-wheel dist build demo .pytest_cache .ruff_cache
