@@ -90,7 +90,7 @@ class OpenVinoEngine:
 
     def _start(self, request: ov.InferRequest, batch: FrameBatch) -> None:
         try:
-            request.set_input_tensor(ov.Tensor(np.ascontiguousarray(batch.y), shared_memory=True))
+            request.get_input_tensor().data[:] = batch.y  # decoder's rows are padded, OpenVINO's are not
             request.start_async()
         except RuntimeError as error:
             raise inference_error(self, batch, _first_line(error)) from error
