@@ -39,11 +39,12 @@ class OpenVinoEngine:
         self._requests: list[ov.InferRequest] = []
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
-        return next(iter(self.stream([batch])))
+        (result,) = self.stream([batch])
+        return result
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
         waiting: deque[tuple[ov.InferRequest, FrameBatch]] = deque()
-        free: list[ov.InferRequest] = []
+        free = list(self._requests)
         try:
             for batch in batches:
                 if batch.y.shape != self._shape:
