@@ -1,0 +1,95 @@
+"""What several test files share: real clips, a tiny exact engine, and the watch over threads."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rtsr.manifest import CONTRACT, Manifest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REAL_CLIPS = REPOSITORY.parent / "shared" / "data" / "clips"
+
+
+def rtsr_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("rtsr-")]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    """A thread has an owner that ends it: none of rtsr's outlives the test that started it."""
+    yield
+    assert rtsr_threads() == []
+
+
+@pytest.fixture
+def clips() -> Path:
+    """The folder of real clips, which is not part of the repository."""
+    if not REAL_CLIPS.is_dir():
+        pytest.skip("no real clips beside the repository (../shared/data/clips)")
+    return REAL_CLIPS
+
+
+@pytest.fixture(scope="session")
+def engines_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Engines of the model `repeat` at x2, x3 and x4: their luma is the input's, each pixel repeated, exactly."""
+    folder = tmp_path_factory.mktemp("engines")
+    for scale in (2, 3, 4):
+        save_repeat_engine(folder, scale)
+    return folder
+
+
+@pytest.fixture
+def engines(engines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The `repeat` engines as the installed ones, for this process and those it starts."""
+    monkeypatch.setenv("RTSR_ENGINES", str(engines_folder))
+    return engines_folder
+
+
+def save_repeat_engine(folder: Path, scale: int) -> Manifest:
+    """Write the ONNX file and the manifest of a `phases` engine without weights: nearest neighbour."""
+    data = repeat_graph(scale)
+    name = f"repeat-x{scale}"
+    (folder / f"{name}.onnx").write_bytes(data)
+    manifest = Manifest(
+        name=name,
+        file=f"{name}.onnx",
+        tier="repeat",
+        scale=scale,
+        end="fidelity",
+        degradation="stream",
+        precision="int8",
+        output="phases",
+        recipe="none",
+        contract=CONTRACT,
+        dtypes={"y": "uint8", "y_phases": "uint8"},
+        parameters=0,
+        macs_per_lr_pixel=0,
+        sha256=hashlib.sha256(data).hexdigest(),
+        licence="MIT",
+        commit="0" * 40,
+        quality={},
+    )
+    manifest.save(folder)
+    return manifest
+
+
+def repeat_graph(scale: int) -> bytes:
+    """uint8 y (N, 1, H, W) -> y_phases (N, H, W, scale * scale), every phase the pixel itself."""
+    onnx = pytest.importorskip("onnx", reason="onnx builds the test engines: pip install 'rtsr[dev]'")
+    from onnx import TensorProto, helper
+
+    y = helper.make_tensor_value_info("y", TensorProto.UINT8, ["n", 1, "h", "w"])
+    phases = helper.make_tensor_value_info("y_phases", TensorProto.UINT8, ["n", "h", "w", scale * scale])
+    nodes = [
+        helper.make_node("Transpose", ["y"], ["pixels"], perm=[0, 2, 3, 1]),
+        helper.make_node("Concat", ["pixels"] * scale**2, ["y_phases"], axis=3),
+    ]
+    graph = helper.make_graph(nodes, "repeat", [y], [phases])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
