@@ -59,11 +59,19 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
                 plans.append(StreamPlan(stream.index, kind, codec, "upscale"))
             elif kind == "data" and _TIMECODE in main.metadata and _TIMECODE in stream.metadata:
                 plans.append(StreamPlan(stream.index, kind, _TIMECODE, "remake", "from the timecode tag"))
+            elif kind == "data" and _is_chapter_track(stream, container):
+                plans.append(StreamPlan(stream.index, kind, "chapters", "remake", "from the chapters"))
             elif refusal := _refusal(stream, container_format):
                 plans.append(StreamPlan(stream.index, kind, codec, "drop", refusal))
             else:
                 plans.append(StreamPlan(stream.index, kind, codec, "copy"))
         return plans
+
+
+def _is_chapter_track(stream: Any, container: av.container.InputContainer) -> bool:
+    """mp4 and mov keep chapter titles in a text track, which FFmpeg shows both as chapters and as a data stream."""
+    chapters = container.chapters()
+    return bool(chapters) and stream.codec_context is None and stream.frames == len(chapters)
 
 
 def _title(stream: Any) -> str:
