@@ -1,6 +1,5 @@
 """Save and load everything a run needs to go on as if nothing had happened."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Write to a side file, then rename: a killed run never leaves half a checkpoint under the final name."""
     part = path.with_suffix(".part")
     torch.save(state, part)
-    os.replace(part, path)
+    part.replace(path)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Pictures into memory: tar shards or a folder -> pairs of uint8 luma, LR and HR; random training crops out of them."""
 
 import csv
+import hashlib
+import os
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training import degradations
 from training.metrics import rgb_to_y
 from training.resize import imresize
 
@@ -102,6 +105,39 @@ def clean_pairs(pictures: list[NDArray[np.uint8]], scale: int) -> list[Pair]:
     """The benchmark degradation: MATLAB bicubic of the RGB picture, then luma of both."""
     cut = [crop_to_multiple(rgb, scale) for rgb in pictures]
     return [Pair(rgb_to_y(rgb), rgb_to_y(imresize(rgb, 1 / scale))) for rgb in cut]
+
+
+def stream_pairs(pictures: list[NDArray[np.uint8]], scale: int, rounds: int = 3) -> list[Pair]:
+    """The *stream* degradation, each picture `rounds` times with other parameters; the same on every call."""
+    rng = np.random.default_rng(0)
+    lumas = [rgb_to_y(crop_to_multiple(rgb, scale)) for rgb in pictures]
+    return [Pair(*pair) for _ in range(rounds) for pair in degradations.stream_pairs(lumas, scale, rng)]
+
+
+def load_pairs(source: Path, split: str, scale: int, degradation: str, smallest: int, cache: Path) -> list[Pair]:
+    """The pairs a run trains on, made once and kept in `cache` until the pictures or the degradations change.
+
+    smallest: shortest side a picture must have.
+    """
+    file = cache / f"{degradation}-x{scale}-{split}-{fingerprint(source, smallest)}.npz"
+    if file.exists():
+        with np.load(file) as arrays:
+            return [Pair(arrays[f"hr{i}"], arrays[f"lr{i}"]) for i in range(len(arrays.files) // 2)]
+    pictures = load_pictures(source, split, smallest)
+    pairs = (clean_pairs if degradation == "clean" else stream_pairs)(pictures, scale)
+    cache.mkdir(parents=True, exist_ok=True)
+    part = cache / f"{file.stem}-{os.getpid()}.part"
+    with part.open("wb") as stream:
+        named = {f"{kind}{i}": picture for i, pair in enumerate(pairs) for kind, picture in pair._asdict().items()}
+        np.savez(stream, **named)
+    part.replace(file)
+    return pairs
+
+
+def fingerprint(source: Path, smallest: int) -> str:
+    """Changes with the files in `source` (names, sizes, times) and with the version of the degradations."""
+    files = sorted((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in source.rglob("*") if p.is_file())
+    return hashlib.sha256(repr((files, smallest, degradations.VERSION)).encode()).hexdigest()[:12]
 
 
 def sample(pairs: list[Pair], scale: int, count: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:

@@ -69,7 +69,7 @@ def shuffle(phases: Picture, scale: int) -> Picture:
 
 
 def measure_sets(upscale: Upscale, scale: int, folder: Path) -> dict[str, dict[str, float]]:
-    """{"psnr_y": {set: dB}, "ssim_y": {set: 0..1}} over the benchmark sets that `folder` has, with their own LR files."""
+    """{"psnr_y": {set: dB}, "ssim_y": {set: 0..1}} over the sets that `folder` has, with their own LR files."""
     result: dict[str, dict[str, float]] = {"psnr_y": {}, "ssim_y": {}}
     for name in SETS:
         files = sorted((folder / name / f"LRx{scale}").glob("*.png"))
@@ -94,7 +94,7 @@ def read_y(file: Path) -> Picture:
 
 
 def measure_clips(upscale: Upscale, scale: int, folder: Path, crfs: tuple[int, ...] = (23, 28)) -> dict[str, dict]:
-    """{"clip crfN": {"engine": dB, "bicubic": dB, "lanczos": dB}}: PSNR-Y, mean over frames, after a real x264 encode."""
+    """{"clip crfN": {"engine": dB, "bicubic": dB, "lanczos": dB}}: PSNR-Y, mean over frames, after an x264 encode."""
     result = {}
     for file in sorted(p for p in folder.iterdir() if p.suffix in {".mp4", ".mkv", ".webm", ".mov"}):
         truth = read_frames(file)
@@ -104,8 +104,9 @@ def measure_clips(upscale: Upscale, scale: int, folder: Path, crfs: tuple[int, .
             for (hr, _, _), lr in zip(truth, x264(small, crf), strict=True):
                 rivals = (upscale(lr), imresize(lr, scale), lanczos(lr, scale))
                 scores.append([psnr(sr, hr, scale) for sr in rivals])
-            means = [round(float(m), 3) for m in np.mean(scores, axis=0)]
-            result[f"{file.stem.split('_')[0]} crf{crf}"] = dict(zip(("engine", "bicubic", "lanczos"), means, strict=True))
+            engine, bicubic, lanczos_ = (round(float(m), 3) for m in np.mean(scores, axis=0))
+            name = f"{file.stem.split('_')[0]} crf{crf}"
+            result[name] = {"engine": engine, "bicubic": bicubic, "lanczos": lanczos_}
     return result
 
 

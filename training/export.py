@@ -89,7 +89,8 @@ def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest
     """ONNX file and manifest (still without quality) of a checkpoint; the graph has been compared with torch."""
     args, layers = state["args"], load_layers(state)
     precision = "int8" if isinstance(layers[0], graphs.QuantConv) else "float"
-    name = f"{args['tier']}-x{args['scale']}-{args['degradation']}-{precision}" + ("-planes" if output == "planes" else "")
+    name = f"{args['tier']}-x{args['scale']}-{args['degradation']}-{precision}"
+    name += "-planes" if output == "planes" else ""
     model = build_graph(layers, output)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.onnx"
@@ -119,7 +120,8 @@ def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) 
         if floats:
             quality["float_psnr_y"] = floats["psnr_y"]
             losses = [floats["psnr_y"][name] - db for name, db in quality["psnr_y"].items()]
-            losses += [floats["clips"][name]["engine"] - dbs["engine"] for name, dbs in quality.get("clips", {}).items()]
+            clips_now = quality.get("clips", {})
+            losses += [floats["clips"][name]["engine"] - dbs["engine"] for name, dbs in clips_now.items()]
             quality["int8_loss_db"] = round(max(losses), 3)
     manifest.quality.update(quality)
     manifest.save(file.parent)
@@ -127,7 +129,7 @@ def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) 
 
 
 def commit() -> str:
-    """The revision of the exporting tree, with + if training/ has changes that are not committed; unknown outside git."""
+    """The revision of the exporting tree, with a + if training/ differs from it; unknown outside git."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], capture_output=True, text=True, check=True).stdout.strip()

@@ -67,8 +67,8 @@ def planes(layers: list[Conv]) -> onnx.ModelProto:
     """y (N, 1, H, W), uv (N, 2, H/2, W/2) -> y_out, uv_out, `s` times larger; float32 inside.
 
     For TensorRT and others that shuffle pixels well. The casts are the very last nodes: TensorRT's parser refuses uint8
-    tensors inside a graph. Chroma is enlarged cubically with the taps of OpenCV's INTER_CUBIC (a = -0.75), as backends of
-    the other flavour do it.
+    tensors inside a graph. Chroma is enlarged cubically with the taps of OpenCV's INTER_CUBIC (a = -0.75), as the
+    backends of the other flavour do it.
     """
     g = Graph()
     scale = round(phases_of(layers) ** 0.5)

@@ -20,7 +20,7 @@ def psnr(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
 
 
 def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
-    """Structural similarity of two (H, W) pictures (Wang et al. 2004): 11x11 Gaussian, sigma 1.5, valid windows only."""
+    """Structural similarity of two (H, W) pictures (Wang et al. 2004): 11x11 Gaussian, sigma 1.5, valid windows."""
     x, y = (shave(p, border).astype(np.float64) for p in (a, b))
 
     def mean(p: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -33,9 +33,9 @@ TIERS = {"nano": Tier(8, 6), "fast": Tier(16, 7), "balanced": Tier(32, 6)}
 class RepConv(nn.Module):
     """A 3x3 convolution trained as a sum of branches and always run as their one collapsed kernel.
 
-    Branches: 3x3, 3x3 -> 1x1 through `expand` times the channels (ECBSR, Zhang et al. 2021) and identity. The collapse happens
-    on the weights before each forward pass (SESR, arXiv:2103.09404), so a step costs what the plain net costs.
-    Deviation: one bias for all branches, no BN, no edge filters.
+    Branches: 3x3, 3x3 -> 1x1 through `expand` times the channels (ECBSR, Zhang et al. 2021) and identity. The
+    collapse happens on the weights before each forward pass (SESR, arXiv:2103.09404), so a step costs what the
+    plain net costs. Deviation: one bias for all branches, no BN, no edge filters.
     """
 
     def __init__(self, inputs: int, outputs: int, expand: int = 2) -> None:
@@ -79,7 +79,7 @@ class Ladder(nn.Module):
         return [carry_y(layer.collapse(), layer.bias) for layer in (self.head, *self.body)]  # type: ignore[union-attr]
 
     def forward(self, y: Tensor) -> Tensor:
-        """y (N, 1, H, W) float in [0, 1] -> phases (N, s*s, H, W), phase i*s+j being row i, column j of each s x s block.
+        """y (N, 1, H, W) in [0, 1] -> phases (N, s*s, H, W); phase i*s+j is row i, column j of each s x s block.
 
         The interpolation runs in float32 also under autocast: bfloat16 holds y to half a code value only.
         """
@@ -111,7 +111,7 @@ def run_fused(layers: list[Conv], y: Tensor) -> Tensor:
 
 
 def interpolate(y: Tensor, kernel: Tensor) -> Tensor:
-    """conv2d(y, kernel, padding=1) in float32 for one input channel, as a matrix product: four times faster on a CPU."""
+    """conv2d(y, kernel, padding=1) for one input channel as a matrix product: four times faster on a CPU."""
     n, _, h, w = y.shape
     padded = F.pad(y[:, 0], (1, 1, 1, 1))
     taps = torch.stack([padded[:, i : i + h, j : j + w] for i in range(3) for j in range(3)], dim=-1)

@@ -1,4 +1,4 @@
-"""Muon, an optimiser for weight matrices: it orthogonalises the momentum, so every direction of a kernel learns alike."""
+"""Muon, an optimiser for weight matrices: every direction of a kernel learns equally fast."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,10 @@ from torch import Tensor
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) for convolution kernels seen as (out, in * 9) matrices.
+    """Muon (Jordan et al. 2024, kellerjordan.github.io/posts/muon) for kernels seen as (out, in * 9) matrices.
 
-    Kernels of one shape are stacked and orthogonalised together: for nets as small as these the call count is the cost.
+    The momentum is orthogonalised before each step. Kernels of one shape are stacked and done together: for nets as
+    small as these the number of calls is the cost. At equal time it was worth 0.37 dB over Adam (LOG.md).
     """
 
     def __init__(self, params: Iterable[Tensor], lr: float = 0.01, momentum: float = 0.95) -> None:
@@ -35,7 +36,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(g: Tensor, iterations: int = 5) -> Tensor:
-    """Push all singular values of each (rows, columns) matrix in g (N, rows, columns) towards 1 (Newton-Schulz, quintic)."""
+    """Push all singular values of each matrix in g (N, rows, columns) towards 1 (Newton-Schulz, quintic)."""
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g.size(1) > g.size(2)
     x = g.mT if tall else g

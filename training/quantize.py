@@ -1,9 +1,9 @@
 """int8: calibrate a trained net (PTQ), then fine-tune it quantised (QAT).
 
 `python -m training.quantize runs/fast-x4-clean/last.pt --steps 4000` writes runs/fast-x4-clean-int8/last.pt for
-training.export. --steps 0 stops after calibration. Everything int8 lives on the picture's own grid: hidden tensors are
-uint8 with scale 1/255, so each channel is first scaled to fill [0, 1]; ReLU commutes with a positive factor, which moves
-into the next layer's weights.
+training.export. --steps 0 stops after calibration. Everything int8 lives on the picture's own grid: hidden tensors
+are uint8 with scale 1/255, so each channel is first scaled to fill [0, 1]; ReLU commutes with a positive factor, which
+moves into the next layer's weights.
 """
 
 import argparse
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 
 from training import checkpoint, train
 from training.data import DataError, Pair
-from training.degradations import load_pairs
 from training.graphs import QuantConv
 from training.models import Conv, build, carry_y
 
 
 class RoundClamp(torch.autograd.Function):
-    """To the nearest code value 0..255; the gradient passes straight through inside the range (STE, arXiv:1308.3432)."""
+    """To the nearest code value 0..255; the gradient passes straight through inside (STE, arXiv:1308.3432)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ def quantise(weight: Tensor, bias: Tensor) -> QuantConv:
 
 @torch.no_grad()
 def fill_range(layers: list[Conv], pairs: list[Pair], quantile: float = 0.9999) -> list[Conv]:
-    """Scale every hidden channel so that `quantile` of its values on real pictures fills [0, 1]; the net stays the same."""
+    """Scale every hidden channel so that `quantile` of its values on real pictures fills [0, 1]: the same net."""
     pictures = [torch.from_numpy(pair.lr[:120, :120]).float()[None, None] / 255 for pair in pairs]
     scaled, values = [], pictures
     for weight, bias in layers[:-1]:
@@ -132,18 +131,15 @@ def main(argv: list[str] | None = None) -> int:
     G = build(tier, scale)
     G.load_state_dict(state["ema"])
     folder = own.checkpoint.parent.with_name(own.checkpoint.parent.name + "-int8")
-    recipe = [tier, "--scale", str(scale), "--degradation", degradation, "--steps", str(own.steps), "--lr", str(own.lr)]
-    args = train.parse([*recipe, "--lr-muon", "0", "--mse-from", "0", "--batch", str(own.batch), "--crop", str(own.crop),
-                        "--show-every", str(own.show_every), "--data", str(own.data)])  # fmt: skip
+    args = train.parse([tier, "--lr-muon", "0", "--mse-from", "0"])
+    vars(args).update(vars(own), scale=scale, degradation=degradation)
     try:
-        pairs = load_pairs(own.data, "train", scale, degradation, own.crop)
-        held_out = load_pairs(own.data, "val", scale, degradation, own.crop)[:12]
+        pairs, held_out = train.pairs_of(args)
         net = QuantLadder(fill_range(G.fuse(), pairs[:200]))
         if own.steps:
-            train.fit(net, pairs, held_out, folder, args)
-        else:
-            folder.mkdir(parents=True, exist_ok=True)
-            checkpoint.save(folder / "last.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
+            return 0 if train.fit(net, pairs, held_out, folder, args) else 130
+        folder.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(folder / "last.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
     except (DataError, FloatingPointError) as error:
         print(f"quantisation stopped: {error}", file=sys.stderr)
         return 1

@@ -7,8 +7,11 @@ same command goes on where it stopped; with another --steps the cosine is stretc
 import argparse
 import math
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 
@@ -18,8 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training import checkpoint
-from training.data import DataError, Pair, load_pictures, sample
-from training.degradations import load_pairs
+from training.data import DataError, Pair, load_pairs, sample
 from training.metrics import psnr
 from training.models import TIERS, build
 from training.optim import Muon
@@ -30,15 +32,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("tier", choices=TIERS)
     p.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
     p.add_argument("--degradation", default="clean", choices=("clean", "stream"))
-    p.add_argument("--data", type=Path, default=Path("../shared/data/train"), help="folder of pictures or of tar shards")
+    p.add_argument("--data", type=Path, default=Path("../shared/data/train"), help="folder of pictures or tar shards")
     p.add_argument("--name", help="folder under runs/; default TIER-xSCALE-DEGRADATION")
     p.add_argument("--init", type=Path, help="checkpoint to start from; its layers are taken where the shapes agree")
     p.add_argument("--steps", type=int, default=60_000)
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--crop", type=int, default=64, help="side of the LR crops")
     p.add_argument("--lr", type=float, default=2e-3, help="Adam's peak learning rate")
-    p.add_argument("--lr-muon", type=float, default=0.01, help="Muon's peak learning rate for the kernels; 0: Adam for all")
-    p.add_argument("--mse-from", type=float, default=0.6, help="share of the run after which the loss is MSE, L1 before")
+    p.add_argument("--lr-muon", type=float, default=0.01, help="Muon's peak rate for the kernels; 0: Adam for all")
+    p.add_argument("--mse-from", type=float, default=0.6, help="share of the run with L1 loss; MSE after it")
     p.add_argument("--ema", type=float, default=0.999)
     p.add_argument("--clip", type=float, default=0.5, help="largest gradient norm")
     p.add_argument("--seed", type=int, default=0)
@@ -58,19 +60,23 @@ def main(argv: list[str] | None = None) -> int:
     if args.init:
         warm_start(G, checkpoint.load(args.init)["ema"])
     try:
-        train_pairs = load_pairs(args.data, "train", args.scale, args.degradation, args.crop)
-        val_pairs = load_pairs(args.data, "val", args.scale, args.degradation, args.crop)[:12]
-        fit(G, train_pairs, val_pairs, folder, args)
+        return 0 if fit(G, *pairs_of(args), folder, args) else 130
     except (DataError, FloatingPointError) as error:
         print(f"training stopped: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
-def fit(G: nn.Module, train_pairs: list[Pair], val_pairs: list[Pair], folder: Path, args: argparse.Namespace) -> nn.Module:
-    """Train G (y -> phases) in place, from runs' last state if there is one; return its exponential moving average.
+def pairs_of(args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
+    """Training pairs, and a dozen held-out ones."""
+    smallest, cache = args.crop * args.scale, Path("runs/cache")
+    train, val = (load_pairs(args.data, s, args.scale, args.degradation, smallest, cache) for s in ("train", "val"))
+    return train, val[:12]
 
-    Raises FloatingPointError, naming the step, when the loss is not a number. Ctrl-C saves, then raises.
+
+def fit(G: nn.Module, train: list[Pair], val: list[Pair], folder: Path, args: argparse.Namespace) -> bool:
+    """Train G (y -> phases) from the folder's last state on, if there is one; True when all steps are done.
+
+    Raises FloatingPointError, naming the step, when the loss is not a number. Ctrl-C and SIGTERM end the step and save.
     """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "pid").write_text(f"{os.getpid()}\n")
@@ -82,16 +88,17 @@ def fit(G: nn.Module, train_pairs: list[Pair], val_pairs: list[Pair], folder: Pa
     board = open_board(folder)
     say(log, f"{' '.join(f'{k}={v}' for k, v in vars(args).items() if v is not None)}; from step {first}")
 
-    step, began, saved, seen = first, time.monotonic(), time.monotonic(), 0.0
-    try:
+    began = saved = time.monotonic()
+    step, seen = first - 1, 0.0
+    with interruptible() as stop:
         for step in range(first, args.steps):
             done = step / args.steps
             for optimiser, peak in zip(optimisers, (args.lr, args.lr_muon), strict=False):
                 set_lr(optimiser, peak * min(1, (step + 1) / 200) * (1 + math.cos(math.pi * done)) / 2)
 
-            lr, hr = sample(train_pairs, args.scale, args.batch, args.crop, rng)
+            lr, hr = sample(train, args.scale, args.batch, args.crop, rng)
             with torch.autocast("cpu", torch.bfloat16):
-                sr = G(lr)                                              # (N, s*s, H, W), see Ladder.forward
+                sr = G(lr)  # (N, s*s, H, W)
             truth = F.pixel_unshuffle(hr, args.scale).contiguous(memory_format=torch.channels_last)
             loss = F.l1_loss(sr, truth) if done < args.mse_from else 30 * F.mse_loss(sr, truth)
             for optimiser in optimisers:
@@ -111,20 +118,30 @@ def fit(G: nn.Module, train_pairs: list[Pair], val_pairs: list[Pair], folder: Pa
                 eta = (args.steps - step - 1) / rate / 60
                 say(log, f"step {step + 1}/{args.steps}  loss {seen:.5f}  {rate:.1f} steps/s  {eta:.1f} min to go")
             if (step + 1) % args.show_every == 0 or step + 1 == args.steps:
-                show(ema, val_pairs, args.scale, board, log, step + 1)
+                show(ema, val, args.scale, board, log, step + 1)
             if time.monotonic() - saved > args.save_every:
                 save(folder, G, ema, optimisers, rng, step + 1, args)
                 saved = time.monotonic()
-            if args.stop_after and step + 1 >= args.stop_after:
+            if stop or step + 1 == args.stop_after:
                 break
-    except KeyboardInterrupt:
-        save(folder, G, ema, optimisers, rng, step, args)
-        say(log, f"interrupted at step {step}, saved; the same command goes on")
-        raise
-    save(folder, G, ema, optimisers, rng, min(step + 1, args.steps), args)
+    save(folder, G, ema, optimisers, rng, step + 1, args)
+    if stop:
+        say(log, f"interrupted after step {step + 1}, saved; the same command goes on")
     board.close()
     log.close()
-    return ema
+    return step + 1 >= args.steps
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM in a list instead of dying in the middle of a step."""
+    caught: list[int] = []
+    before = {s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def make_optimisers(G: nn.Module, args: argparse.Namespace) -> list[torch.optim.Optimizer]:
@@ -150,14 +167,28 @@ def average(ema: nn.Module, G: nn.Module, decay: float) -> None:
 def warm_start(G: nn.Module, weights: dict[str, Tensor]) -> None:
     """Take over all tensors of equal name and shape: the body of another scale, of another degradation."""
     own = G.state_dict()
-    G.load_state_dict({name: weights[name] if name in weights and weights[name].shape == w.shape else w for name, w in own.items()})
+    own.update({name: w for name, w in weights.items() if name in own and own[name].shape == w.shape})
+    G.load_state_dict(own)
 
 
-def save(folder: Path, G: nn.Module, ema: nn.Module, optimisers: list, rng: np.random.Generator, step: int, args) -> None:
+def save(
+    folder: Path,
+    G: nn.Module,
+    ema: nn.Module,
+    optimisers: list[torch.optim.Optimizer],
+    rng: np.random.Generator,
+    step: int,
+    args: argparse.Namespace,
+) -> None:
     """Full state: with it a killed run goes on bit for bit."""
     state = {
-        "G": G.state_dict(), "ema": ema.state_dict(), "optimisers": [o.state_dict() for o in optimisers],
-        "rng": rng.bit_generator.state, "torch_rng": torch.get_rng_state(), "step": step, "args": vars(args),
+        "G": G.state_dict(),
+        "ema": ema.state_dict(),
+        "optimisers": [o.state_dict() for o in optimisers],
+        "rng": rng.bit_generator.state,
+        "torch_rng": torch.get_rng_state(),
+        "step": step,
+        "args": vars(args),
     }
     checkpoint.save(folder / "last.pt", state)
 
@@ -211,7 +242,4 @@ def say(log, line: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())
