@@ -6,8 +6,9 @@ docs/PERFORMANCE.md describes the method.
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,14 +20,14 @@ from rich.table import Table
 
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.bench_machine import machine, usable_cores, versions
-from rtsr.bench_stages import CLIP, RATE, Cost, MainJob, Rounds, make_clip, median_cost
+from rtsr.bench_stages import CLIP, RATE, Cost, MainJob, make_clip, median_cost
 from rtsr.errors import ConfigError
 from rtsr.manifest import installed_engines
 from rtsr.sinks.encoding import Encoding
 
 SIZE = "640x360"
 FASTEST = Encoding("libx264", preset="ultrafast")
-WELL_OVERLAPPED = 0.9  # below this efficiency the stages' costs do not explain the speed
+OVERLAPPED = 0.9  # below this efficiency it is not the stages' costs that explain the speed
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +35,10 @@ class Benchmark:
     """What was measured, and on what. Costs are medians over the rounds.
 
     fps: of the whole pipeline, file to file. limit_fps: what the stages' costs allow. efficiency: fps / limit_fps.
-    realtime_factor: fps / source_fps, None if the clip states no rate. whole_ms: the pipeline's cost, in CPU time of
-    all stages together. p50_ms, p95_ms: from one frame written to the next. peak_rss_mb: of the pipeline without what
-    the benchmark itself holds, 10**6 bytes. baseline: one row per network and runtime, None if not asked for.
+    realtime_factor: fps / source_fps, None if the clip states no rate. whole_ms: the cost of a frame in the pipeline,
+    its CPU time being that of all stages. p50_ms, p95_ms: from one frame written to the next. peak_rss_mb: of the
+    pipeline without what the benchmark itself holds, 10**6 bytes. baseline: one row per network and runtime, None if
+    not asked for.
     """
 
     input: str
@@ -100,14 +102,163 @@ def benchmark(
         raise ConfigError("--size is for the clip that the benchmark makes; leave it out with --input")
     if frames < 2 or rounds < 1:
         raise ConfigError(f"a benchmark needs at least 2 frames and 1 round, not {frames} and {rounds}")
+    if baseline:
+        from rtsr.baselines import measure_baselines  # onnx and onnxruntime load only when asked for
+    else:
+        measure_baselines = None
     with tempfile.TemporaryDirectory(prefix="rtsr-benchmark-") as folder, closing(open_engine(choice)) as engine:
         output = Path(folder, "output.mkv")
         codec, _, options = encoding.resolve(output)
-        if baseline:
-            from rtsr.baselines import open_baselines  # onnx and onnxruntime load only when asked for
         clip = input or Path(folder, "clip.mp4")
         if input is None:
+            notice("making a clip")
             make_clip(clip, width, height, frames)
-        rounds_done = MainJob(clip, frames, engine, encoding, output).measure(rounds, notice)
-        rows = measure_baselines(engine, rounds_done.held, rounds, notice) if baseline else None
-    ...
+        done = MainJob(clip, frames, engine, encoding, output).measure(rounds, notice)
+        rows = measure_baselines(engine, done.held, rounds, notice) if measure_baselines else None
+    costs = {
+        "decode": median_cost(done.decode),
+        "infer": median_cost(done.infer),
+        "encode": median_cost(done.encode),
+    }
+    whole = median_cost(done.whole)
+    fps, limit = 1e3 / whole.wall_ms, limit_fps(costs, usable_cores())
+    spec = done.spec
+    source_fps = float(spec.rate) if spec.rate else None
+    p50_ms, p95_ms = np.percentile(done.intervals_ms, (50, 95)).tolist()
+    return Benchmark(
+        input=input.name if input else f"made: panning zone plate with grain, {RATE} fps, H.264 crf {CLIP.crf}",
+        size=f"{spec.width}x{spec.height}",
+        output_size=f"{spec.width * scale}x{spec.height * scale}",
+        scale=scale,
+        model=model,
+        degradation=degradation,
+        engine=engine.name,
+        engine_sha256=next((e.sha256 for e in installed_engines() if e.name == engine.name), None),
+        backend=engine.backend,
+        encoder={"codec": codec, **options},
+        frames=done.frames,
+        rounds=rounds,
+        source_fps=source_fps,
+        decode_ms=costs["decode"],
+        infer_ms=costs["infer"],
+        encode_ms=costs["encode"],
+        whole_ms=whole,
+        fps=fps,
+        limit_fps=limit,
+        efficiency=fps / limit,
+        realtime_factor=fps / source_fps if source_fps else None,
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        peak_rss_mb=done.peak_rss_mb,
+        bottleneck=name_bottleneck(costs, fps / limit, usable_cores(), _remedies(model, engine.backend, encoding)),
+        machine=machine(),
+        versions=versions(),
+        command=_command(input or size or SIZE, choice, frames, encoding, baseline),
+        baseline=rows,
+    )
+
+
+def limit_fps(costs: Mapping[str, Cost], cores: int) -> float:
+    """Frames/s if the stages overlapped perfectly: every core busy with them, or the slowest of them never waiting."""
+    by_cores = cores * 1e3 / sum(cost.cpu_ms for cost in costs.values())
+    by_slowest = 1e3 / max(cost.wall_ms for cost in costs.values())
+    return min(by_cores, by_slowest)
+
+
+def name_bottleneck(costs: Mapping[str, Cost], efficiency: float, cores: int, remedies: Mapping[str, str]) -> str:
+    """One sentence: what limits the speed, and what would help."""
+    total = sum(cost.cpu_ms for cost in costs.values())
+    slowest = max(costs, key=lambda stage: costs[stage].wall_ms)
+    dearest = max(costs, key=lambda stage: costs[stage].cpu_ms)
+    if costs[slowest].wall_ms > total / cores:
+        cause = f"{slowest} alone takes {costs[slowest].wall_ms:.1f} ms a frame and cannot use all {cores} cores"
+        remedy = remedies[slowest]
+    else:
+        cause = f"{dearest} takes {costs[dearest].cpu_ms / total:.0%} of the CPU time"
+        remedy = remedies[dearest]
+    if efficiency < OVERLAPPED:
+        cause += f", and {1 - efficiency:.0%} of the speed is lost to waiting or to other programs on this machine"
+    return f"{cause}: {remedy}"
+
+
+def print_table(result: Benchmark, console: Console) -> None:
+    """The result for people."""
+    title = f"{result.size} -> {result.output_size}, {result.engine} ({result.backend})"
+    table = Table(title=title, title_justify="left")
+    table.add_column("a frame costs")
+    for heading in ("CPU ms", "wall ms", "share"):
+        table.add_column(heading, justify="right")
+    stages = {"decode": result.decode_ms, "infer": result.infer_ms, "encode": result.encode_ms}
+    total = sum(cost.cpu_ms for cost in stages.values())
+    for stage, cost in stages.items():
+        table.add_row(stage, f"{cost.cpu_ms:.2f}", f"{cost.wall_ms:.2f}", f"{cost.cpu_ms / total:.0%}")
+    table.add_section()
+    table.add_row("all together", f"{result.whole_ms.cpu_ms:.2f}", f"{result.whole_ms.wall_ms:.2f}", "")
+    console.print(table)
+    pace = "" if result.realtime_factor is None else f", {result.realtime_factor:.2f} x real time"
+    console.print(
+        f"{result.fps:.1f} fps{pace}; the costs allow {result.limit_fps:.1f} on {result.machine['cores']} cores "
+        f"(efficiency {result.efficiency:.2f})"
+    )
+    memory = "" if result.peak_rss_mb is None else f"; peak memory {result.peak_rss_mb:.0f} MB"
+    console.print(f"frame to frame p50 {result.p50_ms:.1f} ms, p95 {result.p95_ms:.1f} ms{memory}")
+    console.print(result.bottleneck)
+    if result.baseline is not None:
+        console.print(_baseline_table(result.baseline))
+
+
+def _baseline_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(title="enlarging alone", title_justify="left")
+    for heading in ("network", "runtime", "planes"):
+        table.add_column(heading)
+    for heading in ("CPU ms", "wall ms", "fps", "CPU time, times ours"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        figures = f"{row['cpu_ms']:.1f}", f"{row['wall_ms']:.1f}", f"{row['fps']:.1f}", f"{row['cpu_ratio']:.2f}"
+        table.add_row(row["network"], row["runtime"], row["planes"], *figures)
+    return table
+
+
+def _parse_size(size: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", size)
+    if match is None:
+        raise ConfigError(f"--size {size!r} is not a size; write it as 640x360")
+    width, height = int(match[1]), int(match[2])
+    if width % 2 or height % 2 or min(width, height) < 32 or max(width, height) > 8192:
+        raise ConfigError(f"--size {size}: width and height must be even and lie between 32 and 8192")
+    return width, height
+
+
+def _remedies(model: str, backend: str, encoding: Encoding) -> dict[str, str]:
+    """What would make each stage cheaper, in the words of the command line."""
+    if backend == "onnxruntime":
+        infer = "--backend openvino is faster on most CPUs"
+    elif backend != "reference" and model in ("balanced", "fast"):
+        infer = f"--model {'fast' if model == 'balanced' else 'nano'} costs less"
+    else:
+        infer = "only more cores, a GPU or a smaller --scale help"
+    if encoding.codec in (None, "libx264") and encoding.preset == "ultrafast":
+        encode = "only more cores, a GPU's encoder (--codec h264_nvenc) or a smaller --scale help"
+    else:
+        encode = "--codec libx264 --preset ultrafast costs least"
+    return {"decode": "more cores help, or an input in a simpler codec", "infer": infer, "encode": encode}
+
+
+def _command(clip: Path | str, choice: EngineChoice, frames: int, encoding: Encoding, baseline: bool) -> str:
+    """The command line that measures the same again; an input by its name alone."""
+    words = ["rtsr", "benchmark", *(("--input", clip.name) if isinstance(clip, Path) else ("--size", clip))]
+    for name in ("scale", "model", "backend", "degradation"):
+        words += [f"--{name}", str(getattr(choice, name))]
+    words += ["--frames", str(frames)]
+    for name in ("codec", "crf", "preset"):
+        if (value := getattr(encoding, name)) is not None:
+            words += [f"--{name}", str(value)]
+    return shlex.join(words + ["--baseline"] * baseline)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 3) if isinstance(value, float) else value

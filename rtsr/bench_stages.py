@@ -84,20 +84,25 @@ class MainJob:
         notice("warming up")
         self.run_whole(min(self.frames, HELD))
         reset_peak_rss()
-        upscaled: list[FrameBatch] = []
+        notice(f"round 1 of {rounds}")
+        self._add_whole(result)
+        result.peak_rss_mb = peak_rss_mb()
+        result.held = self.hold(result.frames)
+        upscaled = list(self.engine.stream(result.held))
         for number in range(1, rounds + 1):
-            notice(f"round {number} of {rounds}")
-            written: list[float] = []
-            result.whole.append(cost_of(lambda written=written: self.run_whole(self.frames, written)))
-            result.intervals_ms += (np.diff(written) * 1e3).tolist()
-            if not upscaled:
-                result.peak_rss_mb, result.frames = peak_rss_mb(), len(written)
-                result.held = self.hold(result.frames)
-                upscaled = list(self.engine.stream(result.held))
+            if number > 1:
+                notice(f"round {number} of {rounds}")
+                self._add_whole(result)
             result.decode.append(cost_of(self.run_decode))
             result.infer.append(cost_of(lambda: self.run_infer(to_and_fro(result.held, result.frames))))
             result.encode.append(cost_of(lambda: self.run_encode(to_and_fro(upscaled, result.frames), result.spec)))
         return result
+
+    def _add_whole(self, result: Rounds) -> None:
+        written: list[float] = []
+        result.whole.append(cost_of(lambda: self.run_whole(self.frames, written)))
+        result.intervals_ms += (np.diff(written) * 1e3).tolist()
+        result.frames = len(written)
 
     def run_whole(self, frames: int, written: list[float] | None = None) -> int:
         """File to file, as `rtsr upscale` does it, opening and closing included. written gets perf_counter() times."""
