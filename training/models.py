@@ -69,7 +69,7 @@ class Ladder(nn.Module):
         self.head = RepConv(1, width - 1)
         self.body = nn.ModuleList(RepConv(width, width - 1) for _ in range(depth))
         self.tail = RepConv(width, scale * scale)
-        nn.init.normal_(self.tail.weight, std=1e-3)
+        nn.init.zeros_(self.tail.weight)
         nn.init.zeros_(self.tail.narrow)
         self.tail.identity.zero_()
         self.skip = nn.Parameter(bilinear_kernel(scale))

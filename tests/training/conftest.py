@@ -1,0 +1,26 @@
+"""Shared by the training tests: generated pictures, and the benchmark files where they lie beside the checkout."""
+
+from pathlib import Path
+
+import cv2
+import pytest
+from pictures import drawing
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+@pytest.fixture
+def benchmark_sets() -> Path:
+    """Folder with Set5, Set14 and BSD100; skips where it is missing."""
+    if not (DATA / "test" / "Set5").is_dir():
+        pytest.skip(f"the benchmark pictures are not at {DATA / 'test'}")
+    return DATA / "test"
+
+
+@pytest.fixture(scope="session")
+def picture_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """25 generated pictures; two are held out for validation (every 20th) or tiny."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for i in range(25):
+        cv2.imwrite(str(folder / f"{i:02d}.png"), drawing(i))
+    return folder

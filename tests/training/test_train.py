@@ -1,0 +1,151 @@
+"""Training: it learns, it resumes bit for bit, it refuses bad input in one sentence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictures import drawing
+
+torch = pytest.importorskip("torch")
+
+from training import checkpoint, train  # noqa: E402
+from training.data import DataError, Pair, clean_pairs, load_pairs, load_pictures, sample  # noqa: E402
+from training.models import build  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def quiet_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard takes seconds to import; one test below uses the real one."""
+
+    class Silent:
+        def add_scalar(self, *_: object) -> None: ...
+        def add_image(self, *_: object, **__: object) -> None: ...
+        def close(self) -> None: ...
+
+    monkeypatch.setattr(train, "open_board", lambda _: Silent())
+
+
+def options(*extra: str):
+    return train.parse(["nano", "--scale", "2", "--batch", "4", "--crop", "24", "--show-every", "1000", *extra])
+
+
+def pairs() -> list[Pair]:
+    return clean_pairs([drawing(i) for i in range(4)], 2)
+
+
+def run(folder: Path, *extra: str) -> dict:
+    args = options(*extra)
+    torch.manual_seed(args.seed)
+    train.fit(build(args.tier, args.scale), pairs(), pairs()[:1], folder, args)
+    return checkpoint.load(folder / "last.pt")
+
+
+def test_loss_falls(tmp_path: Path) -> None:
+    state = run(tmp_path, "--steps", "60")
+    G = build("nano", 2)
+    lr, hr = sample(pairs(), 2, 8, 32, np.random.default_rng(9))
+    truth = torch.nn.functional.pixel_unshuffle(hr, 2)
+    with torch.no_grad():
+        before = (G(lr) - truth).square().mean()
+        G.load_state_dict(state["ema"])
+        after = (G(lr) - truth).square().mean()
+    assert after < 0.8 * before
+
+
+def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", "--steps", "8")
+    run(tmp_path / "parts", "--steps", "8", "--stop-after", "3")
+    parts = run(tmp_path / "parts", "--steps", "8")
+    assert parts["step"] == whole["step"] == 8
+    for key in ("G", "ema"):
+        for name, weights in whole[key].items():
+            assert torch.equal(weights, parts[key][name]), f"{key} {name}"
+    assert parts["rng"] == whole["rng"]
+
+
+def test_interrupt_ends_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import signal
+
+    real, calls = train.average, []
+
+    def interrupting(*args: object) -> None:
+        real(*args)  # type: ignore[arg-type]
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(train, "average", interrupting)
+    assert run(tmp_path, "--steps", "50")["step"] == 2
+    assert "interrupted after step 2" in (tmp_path / "log.txt").read_text()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nan_stops_with_the_step(tmp_path: Path) -> None:
+    args = options("--steps", "5")
+    G = build("nano", 2)
+    with torch.no_grad():
+        G.skip.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="at step 0"):
+        train.fit(G, pairs(), pairs()[:1], tmp_path, args)
+
+
+def test_warm_start_takes_what_fits() -> None:
+    small, large = build("fast", 2), build("fast", 4)
+    train.warm_start(large, {k: v + 1 for k, v in small.state_dict().items()})
+    assert torch.equal(large.head.weight, small.head.weight + 1)
+    assert torch.equal(large.skip, build("fast", 4).skip)  # another shape: stays
+
+
+def test_a_folder_of_pictures_trains_from_the_command_line(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    words = ["nano", "--scale", "2", "--steps", "2", "--batch", "2", "--crop", "24", "--data", str(picture_folder)]
+    assert train.main(words) == 0
+    run_folder = tmp_path / "runs" / "nano-x2-clean"
+    assert checkpoint.load(run_folder / "last.pt")["step"] == 2
+    assert list(run_folder.glob("events.*"))
+    assert "validation PSNR-Y" in (run_folder / "log.txt").read_text()
+
+
+def test_broken_and_small_pictures_are_skipped_with_a_count(
+    picture_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in sorted(picture_folder.iterdir())[:3]:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    (tmp_path / "empty.jpg").touch()
+    assert len(load_pictures(tmp_path, smallest=100)) == 3
+    assert "skipped 2 of 5 pictures" in capsys.readouterr().out
+    with pytest.raises(DataError, match="no train pictures"):
+        load_pictures(tmp_path, smallest=1000)
+
+
+def test_empty_data_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert train.main(["nano", "--data", str(tmp_path / "nowhere")]) == 1
+    assert "no train pictures in" in capsys.readouterr().err
+
+
+def test_cached_pairs_equal_fresh_ones_and_notice_a_change(picture_folder: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for file in sorted(picture_folder.iterdir())[:3]:
+        (data / file.name).write_bytes(file.read_bytes())
+    fresh, cached = (load_pairs(data, "train", 2, "clean", 100, tmp_path / "cache") for _ in range(2))
+    assert len(fresh) == len(cached) == 3
+    for a, b in zip(fresh, cached, strict=True):
+        np.testing.assert_array_equal(a.lr, b.lr)
+        np.testing.assert_array_equal(a.hr, b.hr)
+    (data / "02.png").unlink()
+    assert len(load_pairs(data, "train", 2, "clean", 100, tmp_path / "cache")) == 2
+
+
+def test_sample_keeps_lr_and_hr_together() -> None:
+    lr, hr = sample(pairs(), 2, 16, 16, np.random.default_rng(0))
+    assert lr.shape == (16, 1, 16, 16)
+    assert hr.shape == (16, 1, 32, 32)
+    means = torch.nn.functional.avg_pool2d(hr, 2)
+    assert (means - lr).abs().mean() < 0.03
