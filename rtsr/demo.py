@@ -65,7 +65,7 @@ def write_clip(path: Path) -> None:
         sound.layout = "mono"
         for index in range(RATE * SECONDS):
             small = cv2.resize(scene(index), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
-            planar = cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420)
+            planar = np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2YUV_I420), np.uint8)
             frame = av.VideoFrame.from_ndarray(planar, format="yuv420p")
             frame.pts, frame.time_base = index, Fraction(1, RATE)
             container.mux(video.encode(frame))

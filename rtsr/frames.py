@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from fractions import Fraction
 
 import numpy as np
@@ -30,13 +31,23 @@ class ColorTags:
     range: int = 0
 
 
+class ChromaSiting(Enum):
+    """Where a 4:2:0 chroma sample lies within its 2x2 luma pixels: (horizontally, vertically) on the first of them, or
+    between both. LEFT is what MPEG-2, H.264, HEVC, VP9 and AV1 mean when they say nothing."""
+
+    LEFT = (True, False)
+    CENTER = (False, False)
+    TOPLEFT = (True, True)
+
+
 @dataclass(frozen=True, slots=True)
 class VideoSpec:
     """What a source's video stream is, as its container and decoder state it.
 
     width, height: luma pixels of the first frame. rate: frames per second, a hint for rate control only, None if
     unknown; time is carried by every frame's own pts. start, duration: seconds on the container's clock, None if
-    unknown. rotation: counter-clockwise degrees of the display matrix. bits: depth of a sample.
+    unknown. rotation: counter-clockwise degrees of the display matrix. bits: depth of a sample. siting: None if the
+    file does not say.
     """
 
     width: int
@@ -49,6 +60,7 @@ class VideoSpec:
     sample_aspect_ratio: Fraction | None = None
     rotation: int = 0
     color: ColorTags = ColorTags()
+    siting: ChromaSiting | None = None
 
     @property
     def dtype(self) -> np.dtype:
@@ -67,6 +79,7 @@ class Frame:
     pts: int
     time_base: Fraction
     duration: int = 0
+    siting: ChromaSiting = ChromaSiting.LEFT
 
     def __post_init__(self) -> None:
         _check_planes(self.y[None, None], self.uv[None])
@@ -81,7 +94,7 @@ class Frame:
 class FrameBatch:
     """N pictures of one size: y (N, 1, H, W), uv (N, 2, ceil(H/2), ceil(W/2)); dtype as decoded: uint8 or uint16.
 
-    pts and durations have N entries in units of time_base.
+    pts and durations have N entries in units of time_base. siting: where the chroma samples lie, in and out.
     """
 
     y: np.ndarray
@@ -89,6 +102,7 @@ class FrameBatch:
     pts: tuple[int, ...]
     time_base: Fraction
     durations: tuple[int, ...] = ()
+    siting: ChromaSiting = ChromaSiting.LEFT
 
     def __post_init__(self) -> None:
         _check_planes(self.y, self.uv)
@@ -112,12 +126,12 @@ class FrameBatch:
 
     def with_planes(self, y: np.ndarray, uv: np.ndarray) -> FrameBatch:
         """The same moments in time with other pixels."""
-        return FrameBatch(y, uv, self.pts, self.time_base, self.durations)
+        return FrameBatch(y, uv, self.pts, self.time_base, self.durations, self.siting)
 
     def frames(self) -> Iterator[Frame]:
         """The N pictures one by one, as views."""
         for i, (pts, duration) in enumerate(zip(self.pts, self.durations, strict=True)):
-            yield Frame(self.y[i, 0], self.uv[i], pts, self.time_base, duration)
+            yield Frame(self.y[i, 0], self.uv[i], pts, self.time_base, duration, self.siting)
 
 
 def batched(frames: Iterable[Frame], size: int) -> Iterator[FrameBatch]:
@@ -138,7 +152,8 @@ def _stack(frames: list[Frame]) -> FrameBatch:
         y, uv = first.y[None, None], first.uv[None]
     else:
         y, uv = np.stack([f.y for f in frames])[:, None], np.stack([f.uv for f in frames])
-    return FrameBatch(y, uv, tuple(f.pts for f in frames), first.time_base, tuple(f.duration for f in frames))
+    pts, durations = tuple(f.pts for f in frames), tuple(f.duration for f in frames)
+    return FrameBatch(y, uv, pts, first.time_base, durations, first.siting)
 
 
 def _check_planes(y: np.ndarray, uv: np.ndarray) -> None:

@@ -6,10 +6,12 @@ one strided copy of scale-byte words: 0.4 ms against OpenVINO's 13 for 2560x1440
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 
-from rtsr.frames import FrameBatch, chroma_size
+from rtsr.frames import ChromaSiting, FrameBatch, chroma_size
 
 # A row of `scale` neighbouring output pixels is one word; numpy copies words of 2 and 4 bytes natively.
 _WORDS = {2: np.dtype(np.uint16), 3: np.dtype("V3"), 4: np.dtype(np.uint32)}
@@ -48,4 +50,28 @@ def enlarge(planes: np.ndarray, height: int, width: int, scale: int, interpolati
 def enlarge_chroma(batch: FrameBatch, scale: int) -> np.ndarray:
     """The batch's uv, scale times larger by cubic interpolation: (N, 2, ceil(sH/2), ceil(sW/2))."""
     height, width = batch.size
-    return enlarge(batch.uv, *chroma_size(height * scale, width * scale), scale, cv2.INTER_CUBIC)
+    uv = resite(batch.uv, batch.siting, scale)
+    return enlarge(uv, *chroma_size(height * scale, width * scale), scale, cv2.INTER_CUBIC)
+
+
+def resite(uv: np.ndarray, siting: ChromaSiting, scale: int) -> np.ndarray:
+    """Move small chroma planes (N, 2, h, w) so that enlarging them about their centre puts each sample in its place.
+
+    A sample that lies on a luma pixel of the small picture must lie on one of the large picture too; about the centre
+    it would land up to 1.5 luma pixels beside it at x4. Worth 0.35 dB of chroma (docs/ARCHITECTURE.md), costs 0.05 ms.
+    """
+    along, down = (_shift_kernel(scale) if first else np.ones(1, np.float32) for first in siting.value)
+    if siting is ChromaSiting.CENTER:
+        return uv
+    out = np.empty(uv.shape, uv.dtype)
+    for source, target in zip(uv.reshape(-1, *uv.shape[2:]), out.reshape(-1, *uv.shape[2:]), strict=True):
+        cv2.sepFilter2D(source, -1, along, down, dst=target, borderType=cv2.BORDER_REPLICATE)
+    return out
+
+
+@lru_cache
+def _shift_kernel(scale: int) -> np.ndarray:
+    """Lanczos-3 taps that read a signal 1/4 - 1/(4 scale) samples further on."""
+    at = np.arange(-3, 4) - (1 / 4 - 1 / (4 * scale))
+    taps = np.where(abs(at) < 3, np.sinc(at) * np.sinc(at / 3), 0.0)
+    return (taps / taps.sum()).astype(np.float32)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import cv2
 
-from rtsr.backends.phases import enlarge
+from rtsr.backends.phases import enlarge, resite
 from rtsr.errors import ConfigError
 from rtsr.frames import FrameBatch, chroma_size
 
@@ -33,7 +33,8 @@ class ReferenceEngine:
     def infer(self, batch: FrameBatch) -> FrameBatch:
         height, width = (side * self.scale for side in batch.size)
         y = enlarge(batch.y, height, width, self.scale, self._flag)
-        uv = enlarge(batch.uv, *chroma_size(height, width), self.scale, self._flag)
+        uv = batch.uv if self.name == "nearest" else resite(batch.uv, batch.siting, self.scale)
+        uv = enlarge(uv, *chroma_size(height, width), self.scale, self._flag)
         return batch.with_planes(y, uv)
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:

@@ -15,7 +15,7 @@ import av.error
 import av.stream
 
 from rtsr.errors import ConfigError
-from rtsr.sinks.encoding import CONTAINERS
+from rtsr.sinks.encoding import CONTAINERS, MPEGTS_CODECS
 from rtsr.sources.file import main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
@@ -82,6 +82,8 @@ def _title(stream: Any) -> str:
 
 def _refusal(stream: Any, container_format: str) -> str:
     """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory."""
+    if container_format == "mpegts" and _codec_name(stream) not in MPEGTS_CODECS:
+        return "mpegts cannot hold it"
     output = av.open(io.BytesIO(), "w", format=container_format)
     try:
         if stream.type == "attachment":
@@ -93,6 +95,11 @@ def _refusal(stream: Any, container_format: str) -> str:
     except (ValueError, LookupError, OSError) as error:  # FFmpegError derives from these, by cause
         return f"{container_format} cannot hold it ({error})"
     return ""
+
+
+def _codec_name(stream: Any) -> str:
+    """The codec's own name, where a decoder may have another (av1: libdav1d)."""
+    return stream.codec_context.codec.canonical_name if stream.codec_context else ""
 
 
 class CopiedStreams:

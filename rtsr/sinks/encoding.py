@@ -16,6 +16,12 @@ CONTAINERS = {
     ".ts": "mpegts",
     ".avi": "avi",
 }
+# FFmpeg's mpegts muxer takes any codec and writes what it does not know as private data that no reader finds again.
+MPEGTS_CODECS = {
+    *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4"),
+    *("aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus"),
+    *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35"),
+}
 _PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
@@ -76,6 +82,8 @@ class Encoding:
             if preset not in codec.presets:
                 raise ConfigError(f"{name} has no --preset {preset}; it has {', '.join(codec.presets)}")
             options[codec.preset] = preset
+            if output.suffix.lower() == ".avi":
+                options["bf"] = "0"  # AVI keeps decoding order only: with B-frames every picture would come late
         elif self.preset is not None:
             raise ConfigError(f"{name} has no --preset")
         return name, codec, options

@@ -17,9 +17,10 @@ import numpy as np
 from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import Frame, FrameBatch, VideoSpec
 from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
-from rtsr.sinks.encoding import Codec, Encoding, container_format
+from rtsr.sinks.encoding import MPEGTS_CODECS, Codec, Encoding, container_format
 from rtsr.sources.file import main_video, open_input
 
+_LONGEST_REORDER_S = 600  # even for pictures shown at seconds a frame
 _PLANAR = {np.dtype(np.uint8): "yuv420p", np.dtype(np.uint16): "yuv420p10le"}
 
 
@@ -62,7 +63,7 @@ class FileSink:
                     self._copied = CopiedStreams(copy_from, self._container, plans or [], start, end)
                     self._copy_video_tags(copy_from)
                 self._open_encoder()
-                self._container.start_encoding()
+                self._write_header()
         except BaseException:
             self.close()
             raise
@@ -115,8 +116,10 @@ class FileSink:
         except av.error.FFmpegError as error:
             raise ConfigError(f"encoder {name} is not in this build of FFmpeg: {error}") from error
         except ValueError as error:
-            raise ConfigError(f"a .{self.output.suffix[1:]} file ({fmt}) cannot hold {name} video: {error}") from error
+            raise self._cannot_hold() from error
         context = stream.codec_context
+        if fmt == "mpegts" and context.codec.canonical_name not in MPEGTS_CODECS:
+            raise self._cannot_hold()
         context.width, context.height = spec.width * scale, spec.height * scale
         context.time_base = spec.time_base  # pts go through unchanged, so VFR stays VFR
         pix_fmts = dict(codec.pix_fmts)
@@ -125,6 +128,8 @@ class FileSink:
         context.pix_fmt = pix_fmts[spec.bits]
         context.colorspace, context.color_range = spec.color.colorspace, spec.color.range
         context.color_primaries, context.color_trc = spec.color.primaries, spec.color.trc
+        if spec.siting is not None:
+            context.options["chroma_sample_location"] = spec.siting.name.lower()
         if spec.sample_aspect_ratio:
             context.sample_aspect_ratio = spec.sample_aspect_ratio
         if spec.rotation:
@@ -146,6 +151,15 @@ class FileSink:
         except av.error.FFmpegError as error:
             raise ConfigError(f"encoder {self._codec_name} did not open with these settings: {error}") from error
 
+    def _write_header(self) -> None:
+        try:
+            self._container.start_encoding()
+        except av.error.ArgumentError as error:  # the copied streams have been tried; what is left is the video
+            raise self._cannot_hold() from error
+
+    def _cannot_hold(self) -> ConfigError:
+        return ConfigError(f"a {self.output.suffix} file cannot hold {self._codec_name} video; choose another --codec")
+
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """A frame on the same memory, with nothing of the decoder's but its time."""
         picture = av.VideoFrame.from_dlpack((frame.y, frame.uv[0], frame.uv[1]), format=_PLANAR[frame.y.dtype])
@@ -160,6 +174,8 @@ class FileSink:
 
     def _mux(self, packets: list) -> None:
         for packet in packets:
+            if packet.pts is not None and not _plausible(packet):
+                packet.dts = packet.pts  # x265 leaves it to chance when it flushes fewer frames than it reorders
             if self._copied and packet.dts is not None:
                 self._copied.until(packet.dts * packet.time_base)
             self._container.mux(packet)
@@ -178,3 +194,10 @@ class FileSink:
             raise SinkError(f"{self.part} cannot be written: {error.strerror or error}") from error
         except av.error.FFmpegError as error:
             raise SinkError(f"writing {self.part} failed: {error}") from error
+
+
+def _plausible(packet: av.Packet) -> bool:
+    """Whether a packet is decoded before it is shown, by no more than any encoder reorders."""
+    if packet.pts is None or packet.dts is None or packet.time_base is None:
+        return False
+    return 0 <= (packet.pts - packet.dts) * packet.time_base < _LONGEST_REORDER_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import av.container
@@ -14,10 +15,14 @@ import av.video.stream
 import numpy as np
 
 from rtsr.errors import ConfigError, SourceError
-from rtsr.frames import ColorTags, Frame, VideoSpec
+from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
 
 # FFmpeg's name -> bits a sample. The yuvj names are yuv420p with full range, which the range tag says as well.
 PIX_FMTS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
+# A tag in a wrong encoding is no reason to lose a film. PyAV 19 no longer has the option, and no longer fails.
+_TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+# FFmpeg's AVChromaLocation; frames tell it from PyAV 19 on. 0 is unspecified.
+_SITINGS = {1: ChromaSiting.LEFT, 2: ChromaSiting.CENTER, 3: ChromaSiting.TOPLEFT}
 # Containers with an index that seeks to a keyframe at or before the target; MPEG-TS can land after it.
 _SEEKABLE = {"mov", "mp4", "matroska", "webm"}
 # Containers that state their real duration, so that a file cut short shows.
@@ -135,6 +140,7 @@ class FileSource:
             color=ColorTags(
                 int(picture.colorspace), int(picture.color_primaries), int(picture.color_trc), int(picture.color_range)
             ),
+            siting=_SITINGS.get(int(getattr(picture, "chroma_location", 0) or 0)),
         )
 
     def _decode(self) -> Iterator[tuple[av.VideoFrame, int]]:
@@ -184,7 +190,7 @@ class FileSource:
                 f"{self.path}: the pixel format changes to {picture.format.name} at {float(pts * spec.time_base):.3f} s"
             )
         y, u, v = (np.from_dlpack(plane) for plane in picture.planes)
-        return Frame(y, np.stack([u, v]), pts, spec.time_base, duration)
+        return Frame(y, np.stack([u, v]), pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT)
 
     def _check_end(self, last: Frame | None, packets: int) -> None:
         """Tell a file that was cut short: fewer packets or less time than its own header states."""
@@ -212,8 +218,7 @@ def open_input(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty (zero bytes)")
     try:
-        # metadata_errors: a tag in a wrong encoding is no reason to lose a film
-        return av.open(str(path), metadata_errors="replace")
+        return av.open(str(path), **_TOLERANT)
     except av.error.FFmpegError as error:
         raise SourceError(f"{path}: not a video file that FFmpeg can open ({error.strerror or error})") from error
     except OSError as error:
