@@ -99,7 +99,7 @@ def coded(clip: Clip, codec: str, crf: int, preset: str) -> bytes:
 
 def decode(file: bytes) -> Clip:
     """All frames' luma of a coded clip."""
-    with av.open(BytesIO(file)) as container:
+    with av.open(BytesIO(file), "r") as container:
         frames = [frame.to_ndarray(format="yuv420p")[: frame.height] for frame in container.decode(video=0)]
     return np.stack(frames).astype(np.uint8)
 

@@ -126,7 +126,7 @@ def read_frames(file: Path, most: int = 24) -> list[list[Picture]]:
 
 
 def plane_array(plane: VideoPlane) -> Picture:
-    return np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].copy()
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].copy()
 
 
 def x264(frames: list[list[Picture]], crf: int) -> list[Picture]:
@@ -141,11 +141,11 @@ def x264(frames: list[list[Picture]], crf: int) -> list[Picture]:
             for target, source in zip(frame.planes, planes, strict=True):
                 padded = np.zeros((target.height, target.line_size), np.uint8)
                 padded[:, : target.width] = source
-                target.update(padded)
+                target.update(padded.tobytes())
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     file.seek(0)
-    with av.open(file) as container:
+    with av.open(file, "r") as container:
         return [plane_array(frame.planes[0]) for frame in container.decode(video=0)]
 
 

@@ -49,6 +49,7 @@ def torch_result(layers: list[Conv] | list[graphs.QuantConv], y: np.ndarray) -> 
     scale = round(len(layers[-1].bias) ** 0.5)
     if isinstance(layers[0], graphs.QuantConv):
         for layer in layers:
+            assert isinstance(layer, graphs.QuantConv)
             weight = torch.from_numpy(layer.weight).double() * torch.from_numpy(layer.scale).double().view(-1, 1, 1, 1)
             x = torch.nn.functional.conv2d(x, weight, torch.from_numpy(layer.bias).double() * 255, padding=1)
             x = x.round().clamp(0, 255)

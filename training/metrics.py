@@ -24,7 +24,7 @@ def ssim(a: NDArray[np.uint8], b: NDArray[np.uint8], border: int = 0) -> float:
     x, y = (shave(p, border).astype(np.float64) for p in (a, b))
 
     def mean(p: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(cv2.GaussianBlur(p, (11, 11), 1.5))[5:-5, 5:-5]
+        return cv2.GaussianBlur(p, (11, 11), 1.5)[5:-5, 5:-5].astype(np.float64)
 
     mx, my = mean(x), mean(y)
     vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my

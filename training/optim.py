@@ -17,8 +17,8 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """One update; parameters without a gradient stay."""
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update; parameters without a gradient stay. No closure."""
         for group in self.param_groups:
             shapes: dict[torch.Size, list[Tensor]] = {}
             for p in group["params"]:
@@ -29,8 +29,9 @@ class Muon(torch.optim.Optimizer):
                 for p in same:
                     state = self.state[p]
                     momentum = state.setdefault("momentum", torch.zeros_like(p))
-                    momentum.lerp_(p.grad, 1 - group["momentum"])
-                    updates.append(p.grad.lerp(momentum, group["momentum"]).flatten(1))
+                    grad: Tensor = p.grad  # type: ignore[assignment]
+                    momentum.lerp_(grad, 1 - group["momentum"])
+                    updates.append(grad.lerp(momentum, group["momentum"]).flatten(1))
                 for p, update in zip(same, orthogonalise(torch.stack(updates)), strict=True):
                     p.add_(update.view_as(p), alpha=-group["lr"])
 

@@ -161,7 +161,8 @@ def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
 @torch.no_grad()
 def average(ema: nn.Module, G: nn.Module, decay: float) -> None:
     """Move the averaged weights a step towards G's."""
-    torch._foreach_lerp_(list(ema.parameters()), list(G.parameters()), 1 - decay)
+    for mean, weight in zip(ema.parameters(), G.parameters(), strict=True):
+        mean.lerp_(weight, 1 - decay)
 
 
 def warm_start(G: nn.Module, weights: dict[str, Tensor]) -> None:
