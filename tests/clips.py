@@ -19,6 +19,7 @@ import numpy as np
 Disposition = av.stream.Disposition
 NO_DISPOSITION = Disposition(0)
 
+FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: the encoder passes durations on instead of guessing them
 BLOCK = 8  # luma pixels of one binary digit of a frame's number
 BITS = 8
 # 90 kHz ticks of a variable frame rate: steady, a frame left out, two close together, a long still, steady again.
@@ -133,6 +134,7 @@ def _video_packets(container: av.container.OutputContainer, video: Video) -> Ite
     context = stream.codec_context
     context.width, context.height, context.pix_fmt = video.width, video.height, video.pix_fmt
     context.time_base = video.time_base
+    context.flags |= FRAME_DURATION
     context.colorspace, context.color_primaries, context.color_trc, context.color_range = video.color
     if video.sample_aspect_ratio:
         context.sample_aspect_ratio = video.sample_aspect_ratio
@@ -292,6 +294,7 @@ class StoredPacket:
     data: bytes
     pts: Fraction | None
     dts: Fraction | None
+    duration: Fraction
 
 
 def packets(path: Path, kind: str, number: int = 0) -> list[StoredPacket]:
@@ -303,7 +306,17 @@ def packets(path: Path, kind: str, number: int = 0) -> list[StoredPacket]:
                 bytes(p),
                 None if p.pts is None else p.pts * Fraction(p.time_base),
                 None if p.dts is None else p.dts * Fraction(p.time_base),
+                (p.duration or 0) * Fraction(p.time_base),
             )
             for p in container.demux(stream)
             if p.size
         ]
+
+
+def chapters(path: Path) -> list[Chapter]:
+    with av.open(str(path)) as container:
+        found = []
+        for mark in container.chapters():
+            start, end = (round(mark[key] * Fraction(mark["time_base"]) * 1000) for key in ("start", "end"))
+            found.append(Chapter(start, end, mark["metadata"].get("title", "")))
+        return found

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.backends.reference import ReferenceEngine
 from rtsr.errors import EngineError
-from rtsr.frames import FrameBatch, chroma_size
+from rtsr.frames import ChromaSiting, FrameBatch, chroma_size
 
 KINDS = ("nearest", "bicubic", "openvino", "onnxruntime")
 REPEATS_LUMA = {"nearest", "openvino", "onnxruntime"}  # the last two run the `repeat` engine of conftest.py
@@ -85,24 +85,33 @@ def test_a_flat_picture_keeps_its_code_value(engine: Engine, value: int) -> None
     assert (result.uv == 255 - value).all()
 
 
-def test_chroma_ramps_stay_straight(engine: Engine, kind_and_scale: tuple[str, int]) -> None:
-    """Away from the border every interpolation but nearest puts the pixel at (i + 0.5) / scale - 0.5 of a ramp.
+@pytest.mark.parametrize("siting", ChromaSiting, ids=lambda s: s.name)
+@pytest.mark.parametrize("direction", ["along", "down"])
+def test_chroma_ramps_stay_in_their_place(
+    engine: Engine, kind_and_scale: tuple[str, int], siting: ChromaSiting, direction: str
+) -> None:
+    """Chroma sample i lies at luma pixel 2 i where it is sited on the first of two, at 2 i + 1/2 where between them.
 
-    Half a code value for rounding; OpenCV's cubic kernel (a = -0.75) bends a ramp by up to 5 % of its step, 0.3 here.
+    The same holds in the large picture, whose luma pixel j covers (j + 1/2) / scale - 1/2 of the small one. A ramp
+    shows where each sample was read. Away from the border; tolerance: half a code value for each of two roundings,
+    5 % of the ramp's step for OpenCV's cubic kernel (a = -0.75 bends a ramp) and 2 % for Lanczos-3, 0.3 together.
     """
-    step, start = 6, 20
-    width = 32
-    ramp = (start + step * np.arange(width)).astype(np.uint8)
-    uv = np.broadcast_to(ramp, (1, 2, 8, width)).copy()
-    result = engine.infer(FrameBatch(np.zeros((1, 1, 16, 2 * width), np.uint8), uv, (0,), TIME_BASE))
+    step, start, length = 4, 20, 40
+    ramp = (start + step * np.arange(length)).astype(np.uint8)
+    uv = np.broadcast_to(ramp, (1, 2, 16, length)).copy()
+    uv = uv if direction == "along" else uv.transpose(0, 1, 3, 2).copy()
+    y = np.zeros((1, 1, 2 * uv.shape[2], 2 * uv.shape[3]), np.uint8)
+    result = engine.infer(FrameBatch(y, uv, (0,), TIME_BASE, siting=siting)).uv
     s = engine.scale
     if kind_and_scale[0] == "nearest":
-        np.testing.assert_array_equal(result.uv, repeated(uv, s))
+        np.testing.assert_array_equal(result, repeated(uv, s))
         return
-    at = (np.arange(s * width) + 0.5) / s - 0.5
-    inside = slice(2 * s, -2 * s)
-    error = result.uv[0, :, :, inside].astype(float) - (start + step * at)[inside]
-    assert np.abs(error).max() <= 1.0
+    between = 0.0 if siting.value[0 if direction == "along" else 1] else 0.5
+    luma = (2 * np.arange(s * length) + between + 0.5) / s - 0.5
+    expected = start + step * (luma - between) / 2
+    found = result if direction == "along" else result.transpose(0, 1, 3, 2)
+    inside = slice(6 * s, -6 * s)
+    assert np.abs(found.astype(float) - expected)[..., inside].max() <= 1.3
 
 
 def test_stream_keeps_the_order(engine: Engine, kind_and_scale: tuple[str, int]) -> None:

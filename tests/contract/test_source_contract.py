@@ -41,7 +41,9 @@ FILES = {
     "mkv-10-bit": Kind(".mkv", Video(pix_fmt="yuv420p10le", pts=VFR_PTS, **LOSSLESS), MS),
     "webm-vp9": Kind(".webm", Video(codec="libvpx-vp9", options={"cpu-used": "8", "crf": "10", "b": "0"}), MS, ()),
     "ts": Kind(".ts", Video()),
-    "avi": Kind(".avi", Video(codec="ffv1", options={}, pts=range(24), time_base=Fraction(1, 24)), None, ()),
+    "avi": Kind(
+        ".avi", Video(codec="ffv1", options={}, pts=range(24), time_base=Fraction(1, 24), last_duration=1), None, ()
+    ),
     "mp4-hevc-10-bit": Kind(
         ".mp4", Video(codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": "log-level=0"})
     ),
