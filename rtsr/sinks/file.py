@@ -21,6 +21,7 @@ from rtsr.sinks.encoding import MPEGTS_CODECS, Codec, Encoding, container_format
 from rtsr.sources.file import main_video, open_input
 
 _LONGEST_REORDER_S = 600  # even for pictures shown at seconds a frame
+_FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: without it encoders guess how long the last frame is shown
 _PLANAR = {np.dtype(np.uint8): "yuv420p", np.dtype(np.uint16): "yuv420p10le"}
 
 
@@ -121,6 +122,7 @@ class FileSink:
         if fmt == "mpegts" and context.codec.canonical_name not in MPEGTS_CODECS:
             raise self._cannot_hold()
         context.width, context.height = spec.width * scale, spec.height * scale
+        context.flags |= _FRAME_DURATION
         context.time_base = spec.time_base  # pts go through unchanged, so VFR stays VFR
         pix_fmts = dict(codec.pix_fmts)
         if spec.bits not in pix_fmts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -79,9 +80,13 @@ class FileSource:
             if self._start is not None and seconds < self._start:
                 continue
             if self._end is not None and seconds >= self._end:
-                return
+                break
             self._corrupt += picture.is_corrupt
+            if last is not None:
+                yield replace(last, duration=pts - last.pts)
             last = self._frame(picture, pts, duration)
+        if last is not None:
+            last = replace(last, duration=self._rest(last))
             yield last
         self._check_end(last, packets)
 
@@ -177,6 +182,15 @@ class FileSource:
             pts = previous[0] + max(step, 1)
             self._repaired += 1
         return pts, duration
+
+    def _rest(self, last: Frame) -> int:
+        """How long the last frame is shown: to the end of the stream or the trim, where that is known."""
+        if self._end is not None:
+            return min(last.duration, int(self._end / self.spec.time_base) - last.pts)
+        if self._stream.duration:
+            whole = (self._stream.start_time or 0) + self._stream.duration - last.pts
+            return whole if whole > 0 else last.duration
+        return last.duration
 
     def _frame(self, picture: av.VideoFrame, pts: int, duration: int) -> Frame:
         spec = self.spec
