@@ -193,6 +193,15 @@ def _cover_packets(container: av.container.OutputContainer) -> Iterator[Any]:
     yield from stream.encode(None)
 
 
+def jpeg(planes: Sequence[np.ndarray]) -> bytes:
+    """A JPEG file of 4:2:0 planes."""
+    height, width = planes[0].shape
+    encoder: Any = av.CodecContext.create("mjpeg", "w")
+    encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
+    encoder.time_base = Fraction(1, 25)
+    return b"".join(bytes(p) for p in [*encoder.encode(picture(planes, "yuvj420p")), *encoder.encode(None)])
+
+
 # ---- pixels ----
 
 
