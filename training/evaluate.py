@@ -10,8 +10,10 @@ import json
 import sys
 from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 import cv2
@@ -93,24 +95,46 @@ def read_y(file: Path) -> Picture:
     return rgb_to_y(np.ascontiguousarray(bgr[..., ::-1], dtype=np.uint8))
 
 
-def measure_clips(upscale: Upscale, scale: int, folder: Path, crfs: tuple[int, ...] = (23, 28)) -> dict[str, dict]:
-    """{"clip crfN": {"engine": dB, "bicubic": dB, "lanczos": dB}}: PSNR-Y, mean over frames, after an x264 encode."""
-    result = {}
+class ClipCase(NamedTuple):
+    """One clip at one CRF: original luma frames, what x264 left of the shrunk ones, and how plain resizes do."""
+
+    name: str
+    truth: list[Picture]
+    coded: list[Picture]
+    rivals: dict[str, float]
+
+
+@lru_cache
+def clip_cases(folder: Path, scale: int, crfs: tuple[int, ...] = (23, 28)) -> list[ClipCase]:
+    """All clips of a folder, shrunk (MATLAB bicubic) and coded; kept in memory, as many engines ask for the same."""
+    cases = []
     for file in sorted(p for p in folder.iterdir() if p.suffix in {".mp4", ".mkv", ".webm", ".mov"}):
-        truth = read_frames(file)
-        small = [[imresize(plane, 1 / scale) for plane in frame] for frame in truth]
+        frames = read_frames(file)
+        truth = [frame[0] for frame in frames]
+        small = [[imresize(plane, 1 / scale) for plane in frame] for frame in frames]
         for crf in crfs:
-            scores = []
-            for (hr, _, _), lr in zip(truth, x264(small, crf), strict=True):
-                rivals = (upscale(lr), imresize(lr, scale), lanczos(lr, scale))
-                scores.append([psnr(sr, hr, scale) for sr in rivals])
-            engine, bicubic, lanczos_ = (round(float(m), 3) for m in np.mean(scores, axis=0))
-            name = f"{file.stem.split('_')[0]} crf{crf}"
-            result[name] = {"engine": engine, "bicubic": bicubic, "lanczos": lanczos_}
-    return result
+            coded = x264(small, crf)
+            rivals = {
+                "bicubic": mean_psnr([imresize(lr, scale) for lr in coded], truth, scale),
+                "lanczos": mean_psnr([lanczos(lr, scale) for lr in coded], truth, scale),
+            }
+            cases.append(ClipCase(f"{file.stem.split('_')[0]} crf{crf}", truth, coded, rivals))
+    return cases
 
 
-def read_frames(file: Path, most: int = 24) -> list[list[Picture]]:
+def measure_clips(upscale: Upscale, scale: int, folder: Path) -> dict[str, dict[str, float]]:
+    """{"clip crfN": {"engine": dB, "bicubic": dB, "lanczos": dB}}: PSNR-Y, mean over frames, after an x264 encode."""
+    return {
+        case.name: {"engine": mean_psnr([upscale(lr) for lr in case.coded], case.truth, scale), **case.rivals}
+        for case in clip_cases(folder, scale)
+    }
+
+
+def mean_psnr(frames: list[Picture], truth: list[Picture], scale: int) -> float:
+    return round(float(np.mean([psnr(sr, hr, scale) for sr, hr in zip(frames, truth, strict=True)])), 3)
+
+
+def read_frames(file: Path, most: int = 12) -> list[list[Picture]]:
     """The first frames of a clip as [y, u, v] planes; clips wider than 1920 are halved, so that the truth is clean."""
     frames = []
     with av.open(str(file)) as container:

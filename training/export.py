@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import torch
 
-from rtsr.manifest import CONTRACT, Manifest
+from rtsr.manifest import CONTRACT, Manifest, load_manifest
 from training import checkpoint, graphs
 from training.evaluate import engine_upscaler, measure, shuffle
 from training.models import TIERS, Conv, build, run_fused
@@ -115,15 +115,17 @@ def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest
 def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
     """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin."""
     quality = measure(str(file), sets, clips)
-    if manifest.precision == "int8":
-        twin = file.with_name(file.name.replace("-int8", "-float"))
-        floats = measure(str(twin), sets, clips) if twin.exists() else None
-        if floats:
-            quality["float_psnr_y"] = floats["psnr_y"]
-            losses = [floats["psnr_y"][name] - db for name, db in quality["psnr_y"].items()]
-            clips_now = quality.get("clips", {})
-            losses += [floats["clips"][name]["engine"] - dbs["engine"] for name, dbs in clips_now.items()]
-            quality["int8_loss_db"] = round(max(losses), 3)
+    twin = file.parent / f"{manifest.name.replace('-int8', '-float')}.json"
+    if manifest.precision == "int8" and twin.exists():
+        floats = load_manifest(twin).quality
+        quality["float_psnr_y"] = floats["psnr_y"]
+        losses = [floats["psnr_y"][name] - db for name, db in quality["psnr_y"].items()]
+        losses += [
+            floats["clips"][name]["engine"] - db["engine"]
+            for name, db in quality.get("clips", {}).items()
+            if name in floats.get("clips", {})
+        ]
+        quality["int8_loss_db"] = round(max(losses), 3)
     manifest.quality.update(quality)
     manifest.save(file.parent)
     print(f"{manifest.name}: {quality}")
