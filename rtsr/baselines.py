@@ -13,21 +13,14 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnxruntime as ort
+from onnx import TensorProto, checker, helper, numpy_helper
 
 from rtsr.backends import Engine
 from rtsr.backends.reference import ReferenceEngine
 from rtsr.bench_stages import cost_of, median_cost, to_and_fro
-from rtsr.errors import ConfigError, EngineError
+from rtsr.errors import EngineError
 from rtsr.frames import FrameBatch
-
-try:
-    import onnxruntime as ort
-    from onnx import TensorProto, checker, helper, numpy_helper
-except ImportError as error:
-    raise ConfigError(
-        f"--baseline builds and runs other networks, which needs two more packages ({error}): "
-        "pip install onnx onnxruntime"
-    ) from error
 
 ROUND_S = 0.5  # about as long as a contender works in one round, if one frame does not take longer
 MAX_FRAMES = 60
@@ -96,7 +89,7 @@ def _networks(scale: int, held: Sequence[FrameBatch]) -> Iterator[Contender]:
     for network, planes, graph, x in (
         ("FSRCNN", "Y", fsrcnn(scale), y),
         ("ESPCN", "Y", espcn(scale), y),
-        ("realesr-animevideov3 size", "RGB", compact(scale), rgb),
+        ("realesr-animevideov3", "RGB", compact(scale), rgb),
     ):
         onnx_bytes = graph.serialize(height, width)
         for runtime, opened in (("onnxruntime", _onnxruntime), ("openvino", _openvino), ("opencv dnn", _opencv)):

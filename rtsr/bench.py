@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.box import SIMPLE
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.bench_machine import machine, usable_cores, versions
@@ -103,9 +105,7 @@ def benchmark(
     if frames < 2 or rounds < 1:
         raise ConfigError(f"a benchmark needs at least 2 frames and 1 round, not {frames} and {rounds}")
     if baseline:
-        from rtsr.baselines import measure_baselines  # onnx and onnxruntime load only when asked for
-    else:
-        measure_baselines = None
+        _require("onnx", "onnxruntime")
     with tempfile.TemporaryDirectory(prefix="rtsr-benchmark-") as folder, closing(open_engine(choice)) as engine:
         output = Path(folder, "output.mkv")
         codec, _, options = encoding.resolve(output)
@@ -114,7 +114,11 @@ def benchmark(
             notice("making a clip")
             make_clip(clip, width, height, frames)
         done = MainJob(clip, frames, engine, encoding, output).measure(rounds, notice)
-        rows = measure_baselines(engine, done.held, rounds, notice) if measure_baselines else None
+        rows = None
+        if baseline:
+            from rtsr.baselines import measure_baselines  # not before: its libraries would count as our memory
+
+            rows = measure_baselines(engine, done.held, rounds, notice)
     costs = {
         "decode": median_cost(done.decode),
         "infer": median_cost(done.infer),
@@ -183,9 +187,10 @@ def name_bottleneck(costs: Mapping[str, Cost], efficiency: float, cores: int, re
 
 def print_table(result: Benchmark, console: Console) -> None:
     """The result for people."""
-    title = f"{result.size} -> {result.output_size}, {result.engine} ({result.backend})"
-    table = Table(title=title, title_justify="left")
-    table.add_column("a frame costs")
+    encoder = " ".join(value if key == "codec" else f"{key} {value}" for key, value in result.encoder.items())
+    console.print(f"{result.size} -> {result.output_size} with {result.engine} ({result.backend}) and {encoder}")
+    console.print(f"on {result.machine['cores']} cores of {result.machine['cpu']}, {result.frames} frames a round")
+    table = Table("a frame costs", box=SIMPLE)
     for heading in ("CPU ms", "wall ms", "share"):
         table.add_column(heading, justify="right")
     stages = {"decode": result.decode_ms, "infer": result.infer_ms, "encode": result.encode_ms}
@@ -208,15 +213,21 @@ def print_table(result: Benchmark, console: Console) -> None:
 
 
 def _baseline_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(title="enlarging alone", title_justify="left")
-    for heading in ("network", "runtime", "planes"):
-        table.add_column(heading)
-    for heading in ("CPU ms", "wall ms", "fps", "CPU time, times ours"):
+    table = Table(Column("enlarging alone", no_wrap=True), "runtime", "planes", box=SIMPLE)
+    for heading in ("CPU ms", "wall ms", "fps", "CPU / ours"):
         table.add_column(heading, justify="right")
     for row in rows:
         figures = f"{row['cpu_ms']:.1f}", f"{row['wall_ms']:.1f}", f"{row['fps']:.1f}", f"{row['cpu_ratio']:.2f}"
         table.add_row(row["network"], row["runtime"], row["planes"], *figures)
     return table
+
+
+def _require(*packages: str) -> None:
+    if missing := [package for package in packages if find_spec(package) is None]:
+        raise ConfigError(
+            f"--baseline builds and runs other networks, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} not installed: pip install {' '.join(missing)}"
+        )
 
 
 def _parse_size(size: str) -> tuple[int, int]:

@@ -145,7 +145,7 @@ def test_baselines_are_measured_beside_the_engine() -> None:
     measured = {(row["network"], row["runtime"]) for row in rows[1:]}
     assert {("bicubic", "opencv"), ("lanczos", "opencv"), ("ESPCN", "onnxruntime")} <= measured
     assert {("FSRCNN", runtime) for runtime in ("onnxruntime", "openvino", "opencv dnn")} <= measured
-    assert ("realesr-animevideov3 size", "onnxruntime") in measured
+    assert ("realesr-animevideov3", "onnxruntime") in measured
     assert all(row[figure] > 0 for row in rows for figure in ("cpu_ms", "wall_ms", "fps", "cpu_ratio"))
     assert any("FSRCNN" in sentence for sentence in told)
 
@@ -167,6 +167,12 @@ def test_the_networks_enlarge_by_the_scale_and_have_the_published_sizes(scale: i
         count = sum(int(np.prod(weight.dims)) for weight in onnx.load_from_string(data).graph.initializer)
         least = parameters[build.__name__]
         assert least < count < 1.2 * least
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rtsr.bench.find_spec", lambda package: None if package == "onnx" else object())
+    with pytest.raises(ConfigError, match=r"onnx is not installed: pip install onnx$"):
+        benchmark(backend="reference", baseline=True)
 
 
 @pytest.mark.parametrize(
