@@ -15,7 +15,7 @@ import onnx
 import torch
 
 from rtsr.manifest import CONTRACT, Manifest, load_manifest
-from training import checkpoint, graphs
+from training import checkpoint, graphs, train
 from training.evaluate import engine_upscaler, measure, shuffle
 from training.models import TIERS, Conv, build, run_fused
 from training.quantize import from_weights
@@ -78,14 +78,6 @@ def check_parity(file: Path, layers: list[Conv] | list[graphs.QuantConv]) -> flo
     return share
 
 
-def recipe(args: dict) -> str:
-    """The command that made the checkpoint, paths left out."""
-    keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
-    flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
-    init = f" --init {args['init']}" if args.get("init") else ""
-    return f"training.train {args['tier']} {flags}{init}"
-
-
 def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest]:
     """ONNX file and manifest (still without quality) of a checkpoint; the graph has been compared with torch."""
     args, layers = state["args"], load_layers(state)
@@ -100,7 +92,7 @@ def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest
     manifest = Manifest(
         name=name, file=file.name, tier=args["tier"], scale=args["scale"], end="fidelity",
         degradation=args["degradation"], precision=precision, output=output,
-        recipe=("training.quantize after " if precision == "int8" else "") + recipe(args), contract=CONTRACT,
+        recipe=train.recipe(args), contract=CONTRACT,
         dtypes={end.name: "uint8" for end in ends},
         parameters=sum(int(np.prod(layer.weight.shape)) + len(layer.bias) for layer in layers),
         macs_per_lr_pixel=TIERS[args["tier"]].macs(args["scale"]),

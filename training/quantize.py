@@ -1,9 +1,9 @@
 """int8: calibrate a trained net (PTQ), then fine-tune it quantised (QAT).
 
-`python -m training.quantize runs/fast-x4-clean/last.pt --steps 4000` writes runs/fast-x4-clean-int8/last.pt for
-training.export. --steps 0 stops after calibration. Everything int8 lives on the picture's own grid: hidden tensors
-are uint8 with scale 1/255, so each channel is first scaled to fill [0, 1]; ReLU commutes with a positive factor, which
-moves into the next layer's weights.
+`python -m training.quantize runs/fast-x4-clean/last.pt --steps 500` writes calibrated.pt and, fine-tuned, last.pt to
+runs/fast-x4-clean-int8 for training.export. --steps 0 stops after calibration. Everything int8 lives on the picture's
+own grid: hidden tensors are uint8 with scale 1/255, so each channel is first scaled to fill [0, 1]; ReLU commutes with
+a positive factor, which moves into the next layer's weights.
 """
 
 import argparse
@@ -114,8 +114,8 @@ def fill_range(layers: list[Conv], pairs: list[Pair], quantile: float = 0.9999) 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m training.quantize", description=(__doc__ or "").split("\n")[0])
     p.add_argument("checkpoint", type=Path)
-    p.add_argument("--steps", type=int, default=4000, help="fine-tuning steps; 0: calibration only")
-    p.add_argument("--lr", type=float, default=1e-3)
+    p.add_argument("--steps", type=int, default=500, help="fine-tuning steps; 0: calibration only")
+    p.add_argument("--lr", type=float, default=5e-4)
     p.add_argument("--data", type=Path, default=Path("../shared/data/train"))
     p.add_argument("--batch", type=int, default=16)
     p.add_argument("--crop", type=int, default=64)
@@ -132,14 +132,14 @@ def main(argv: list[str] | None = None) -> int:
     G.load_state_dict(state["ema"])
     folder = own.checkpoint.parent.with_name(own.checkpoint.parent.name + "-int8")
     args = train.parse([tier, "--lr-muon", "0", "--mse-from", "0"])
-    vars(args).update(vars(own), scale=scale, degradation=degradation)
+    vars(args).update(vars(own), scale=scale, degradation=degradation, trained=train.recipe(state["args"]))
     try:
         pairs, held_out = train.pairs_of(args)
         net = QuantLadder(fill_range(G.fuse(), pairs[:200]))
-        if own.steps:
-            return 0 if train.fit(net, pairs, held_out, folder, args) else 130
         folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(folder / "last.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
+        checkpoint.save(folder / "calibrated.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
+        if own.steps and not train.fit(net, pairs, held_out, folder, args):
+            return 130
     except (DataError, FloatingPointError) as error:
         print(f"quantisation stopped: {error}", file=sys.stderr)
         return 1

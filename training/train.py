@@ -73,6 +73,16 @@ def pairs_of(args: argparse.Namespace) -> tuple[list[Pair], list[Pair]]:
     return train, val[:12]
 
 
+def recipe(args: dict) -> str:
+    """The commands that made a checkpoint, paths of data and folders left out."""
+    if trained := args.get("trained"):
+        return f"{trained}; training.quantize --steps {args['steps']} --lr {args['lr']}"
+    keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
+    flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
+    init = f" --init {args['init']}" if args.get("init") else ""
+    return f"training.train {args['tier']} {flags}{init}"
+
+
 def fit(G: nn.Module, train: list[Pair], val: list[Pair], folder: Path, args: argparse.Namespace) -> bool:
     """Train G (y -> phases) from the folder's last state on, if there is one; True when all steps are done.
 
