@@ -64,13 +64,14 @@ def load_manifest(path: Path) -> Manifest:
     except (OSError, ValueError) as error:
         raise EngineError(f"manifest {path} cannot be read: {error}") from error
     names = {f.name for f in fields(Manifest)}
-    if not isinstance(raw, dict) or raw.keys() - names or (names - {"quality"}) - raw.keys():
-        wrong = sorted(raw.keys() ^ names) if isinstance(raw, dict) else type(raw).__name__
-        raise EngineError(f"manifest {path} has unknown or missing keys: {wrong}")
+    if not isinstance(raw, dict):
+        raise EngineError(f"manifest {path} is a {type(raw).__name__}, not an object")
+    if wrong := (raw.keys() - names) | (names - {"quality"} - raw.keys()):
+        raise EngineError(f"manifest {path} has unknown or missing keys: {sorted(wrong)}")
     for key, allowed in _CHOICES.items():
-        if raw[key] not in allowed:
+        if isinstance(raw[key], bool) or not any(raw[key] == value for value in allowed):
             raise EngineError(f"manifest {path}: {key} is {raw[key]!r}, allowed are {allowed}")
-    if Path(raw["file"]).name != raw["file"]:
+    if not isinstance(raw["file"], str) or not raw["file"] or Path(raw["file"]).name != raw["file"]:
         raise EngineError(f"manifest {path}: file {raw['file']!r} must be a plain name beside the manifest")
     return Manifest(**raw)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,9 @@ from rtsr.sources.file import main_video, open_input
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
+_FINEST_CLOCK = 7_200_000  # ticks a second; a multiple of 90 kHz, 48 kHz and 24, 25, 30 frames a second
+# Matroska keeps covers as attachments of these names.
+_COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 # The container tags for which mp4 has a place that every player reads. Others need its key-value atom (mdta).
 _MP4_TAGS = {
     *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
@@ -61,6 +65,9 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
                 plans.append(StreamPlan(stream.index, kind, _TIMECODE, "remake", "from the timecode tag"))
             elif kind == "data" and _is_chapter_track(stream, container):
                 plans.append(StreamPlan(stream.index, kind, "chapters", "remake", "from the chapters"))
+            elif stream.discard == av.stream.Discard.all:
+                reason = "FFmpeg sets it aside, for its packets have no usable times"
+                plans.append(StreamPlan(stream.index, kind, codec, "drop", reason))
             elif refusal := _refusal(stream, container_format):
                 plans.append(StreamPlan(stream.index, kind, codec, "drop", refusal))
             else:
@@ -82,6 +89,8 @@ def _title(stream: Any) -> str:
 
 def _refusal(stream: Any, container_format: str) -> str:
     """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory."""
+    if _is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
+        return f"{container_format} holds no cover pictures"
     if container_format == "mpegts" and _codec_name(stream) not in MPEGTS_CODECS:
         return "mpegts cannot hold it"
     output = av.open(io.BytesIO(), "w", format=container_format)
@@ -95,6 +104,19 @@ def _refusal(stream: Any, container_format: str) -> str:
     except (ValueError, LookupError, OSError) as error:  # FFmpegError derives from these, by cause
         return f"{container_format} cannot hold it ({error})"
     return ""
+
+
+def _is_cover(stream: Any) -> bool:
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _only_packet(path: Path, index: int) -> bytes:
+    """The payload of a stream's first packet: a cover picture."""
+    with open_input(path) as container:
+        for packet in container.demux(container.streams[index]):
+            if packet.size:
+                return bytes(packet)
+    return b""
 
 
 def _codec_name(stream: Any) -> str:
@@ -117,6 +139,7 @@ class CopiedStreams:
         start: Fraction | None,
         end: Fraction | None,
     ):
+        self._path = path
         self._input = open_input(path)
         self._output = output
         self._start, self._end = start, end
@@ -127,14 +150,24 @@ class CopiedStreams:
             if stream.index not in wanted:
                 stream.discard = av.stream.Discard.all
                 continue
-            self._streams[stream.index] = self._add(stream)
-            self.copied[stream.index] = 0
+            if (added := self._add(stream)) is not None:
+                self._streams[stream.index] = added
+                self.copied[stream.index] = 0
+            else:
+                stream.discard = av.stream.Discard.all
         self._packets = self._demux()
         self._next = next(self._packets, None)
         copy_tags(self._input.metadata, output.metadata)
         output.set_chapters(_moved_chapters(self._input.chapters(), start, end))
 
     def _add(self, stream: Any) -> Any:
+        """The output's stream for one of the input; None for a cover that was written as a Matroska attachment."""
+        if _is_cover(stream) and self._output.format.name == "matroska":
+            picture = _only_packet(self._path, stream.index)
+            name, mime = _COVER_TYPES.get(_codec_name(stream), ("cover.jpg", "image/jpeg"))
+            added = self._output.add_attachment(stream.metadata.get("filename", name), mime, picture)
+            copy_tags({k: v for k, v in stream.metadata.items() if k not in ("filename", "mimetype")}, added.metadata)
+            return None
         added = self._output.add_stream_from_template(stream, opaque=True)
         copy_tags(stream.metadata, added.metadata)
         if stream.type != "attachment":
@@ -172,6 +205,10 @@ class CopiedStreams:
                 shift = round(offset / time_base)
                 packet.pts = None if packet.pts is None else packet.pts - shift
                 packet.dts = None if packet.dts is None else packet.dts - shift
+                if packet.stream.type == "subtitle" and packet.pts is not None and packet.pts < 0:
+                    # shown at the cut: it begins there and ends when it ended
+                    packet.duration = (packet.duration or 0) + packet.pts
+                    packet.pts = packet.dts = 0
             due = packet.dts if packet.dts is not None else packet.pts
             yield (Fraction(0) if due is None else due * time_base), packet
 
@@ -188,16 +225,24 @@ class CopiedStreams:
 
 def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy metadata, but for the tags that only describe how the old file was made."""
-    target.update({key: value for key, value in source.items() if key.lower() not in _STALE_TAGS})
+    tags = {key: value for key, value in source.items() if key.lower() not in _STALE_TAGS}
+    if "name" in tags and "title" not in tags:
+        tags["title"] = tags.pop("name")  # FFmpeg reads an mp4 track's title as `name` and writes it from `title`
+    target.update(tags)
 
 
 def muxer_options(container_format: str, copy_from: Path | None) -> dict[str, str]:
-    """Options that make the muxer keep every container tag of a file."""
+    """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins."""
     if container_format not in ("mp4", "mov") or copy_from is None:
         return {}
     with open_input(copy_from) as container:
         tags = {key.lower() for key in container.metadata}
-    return {"movflags": "+use_metadata_tags"} if tags - _MP4_TAGS - _STALE_TAGS else {}
+        clocks = [Fraction(stream.time_base).denominator for stream in container.streams if stream.time_base]
+    # Edit lists, which say when each stream begins, count in the movie's own clock: milliseconds unless told otherwise.
+    options = {"movie_timescale": str(min(math.lcm(*clocks), _FINEST_CLOCK))}
+    if tags - _MP4_TAGS - _STALE_TAGS:
+        options["movflags"] = "+use_metadata_tags"
+    return options
 
 
 def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
