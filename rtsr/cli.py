@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -88,6 +91,9 @@ def upscale(
     drop_unsupported: Annotated[
         bool, typer.Option("--drop-unsupported", help="Leave out streams that the output's container cannot hold.")
     ] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Begin anew instead of going on with an interrupted job.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
 ) -> None:
@@ -99,8 +105,7 @@ def upscale(
     from rtsr.display import show_progress
     from rtsr.sinks.encoding import Encoding
 
-    _interrupt_on_sigterm()
-    with show_progress(quiet) as display:
+    with _interruptible(output), show_progress(quiet) as display:
         report = job.upscale(
             input,
             output,
@@ -113,12 +118,40 @@ def upscale(
             end=parse_time("--end", end),
             overwrite=overwrite,
             drop_unsupported=drop_unsupported,
+            restart=restart,
             progress=display.progress,
             notice=display.notice,
         )
         display.finished(report)
     if as_json:
         print(json.dumps(report.as_dict()))
+
+
+@app.command()
+def verify(
+    input: Annotated[Path, typer.Argument(help="The original.", show_default=False)],
+    output: Annotated[Path, typer.Argument(help="What was made of it.", show_default=False)],
+    start: Annotated[str | None, typer.Option(help="The --start that the output was cut with.", metavar="TIME")] = None,
+    end: Annotated[str | None, typer.Option(help="The --end that the output was cut with.", metavar="TIME")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that an upscaled file has everything of its original: every frame at its time, sound, tags, pictures.
+
+    Exits with 0 only if nothing is missing. The same check runs at the end of every `rtsr upscale`.
+    """
+    from rtsr import verify as verification
+    from rtsr.errors import IncompleteError
+
+    verdict = verification.verify(input, output, start=parse_time("--start", start), end=parse_time("--end", end))
+    if as_json:
+        print(json.dumps(verdict.as_dict()))
+    if not verdict.findings:
+        if not as_json:
+            print(f"{output} has everything of {input}: " + ", ".join(f"{k} {v}" for k, v in verdict.facts.items()))
+        return
+    if as_json:
+        raise typer.Exit(IncompleteError.exit_code)
+    raise IncompleteError(f"{output} does not match {input}: {'; '.join(verdict.findings)}")
 
 
 @app.command()
@@ -144,11 +177,8 @@ def parse_time(option: str, text: str | None) -> Fraction | None:
     if text is None:
         return None
     parts = text.split(":")
-    try:
-        values = [Fraction(part) for part in parts]
-    except (ValueError, ZeroDivisionError):
-        values = []
-    if not 1 <= len(values) <= 3 or any(value < 0 for value in values) or any(v >= 60 for v in values[1:]):
+    values = [Fraction(part) for part in parts if re.fullmatch(r"\d{1,9}(\.\d*)?", part)]
+    if len(values) != len(parts) or len(parts) > 3 or any(value >= 60 for value in values[1:]):
         raise ConfigError(f"{option} {text!r} is no time; write seconds (90.5) or hh:mm:ss (0:01:30.5)")
     seconds = Fraction(0)
     for value in values:
@@ -156,13 +186,26 @@ def parse_time(option: str, text: str | None) -> Fraction | None:
     return seconds
 
 
-def _interrupt_on_sigterm() -> None:
-    """A polite kill ends a job the way Ctrl-C does: threads joined, the unfinished part removed."""
+class Interrupted(RtsrError):
+    """Ctrl-C or a polite kill."""
+
+    exit_code = 130
+
+
+@contextmanager
+def _interruptible(output: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end a job alike: threads joined, what is finished kept, and how to go on said."""
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = output.with_name(output.name + ".rtsr").is_dir()
+        then = "the same command goes on where it stopped" if kept else "nothing was finished, nothing is left"
+        raise Interrupted(f"interrupted; {then}") from None
 
 
 def main() -> None:
@@ -174,8 +217,10 @@ def main() -> None:
         app()
     except RtsrError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; the unfinished output was removed", 130)
+    except SystemExit as exit:  # typer has said on stderr what is wrong with the options
+        if exit.code not in (0, None, 1) and "--json" in sys.argv:
+            _fail("the command line is wrong; see above", int(exit.code))
+        raise
     except MemoryError:
         _fail("out of memory; a smaller --model or --scale needs less", 1)
     except Exception as error:  # the last resort of a program that promises one sentence

@@ -58,9 +58,8 @@ class Bar(Display):
         self._task = bar.add_task("upscale", total=None, detail="starting")
 
     def progress(self, moment: Moment) -> None:
-        self._bar.update(
-            self._task, total=moment.expected, completed=moment.stats.written, detail=describe(moment, percent=False)
-        )
+        done = moment.before + moment.stats.written
+        self._bar.update(self._task, total=moment.expected, completed=done, detail=describe(moment, percent=False))
 
     def notice(self, sentence: str) -> None:
         self._console.print(f"[dim]{sentence}[/dim]", highlight=False)
@@ -90,14 +89,15 @@ def describe(moment: Moment, percent: bool = True) -> str:
     stats = moment.stats
     elapsed = max(stats.elapsed_s, 1e-9)
     parts = []
-    share = min(stats.written / moment.expected, 1.0) if moment.expected else None
+    left = max(moment.expected - moment.before - stats.written, 0) if moment.expected else None
+    share = 1 - left / moment.expected if moment.expected and left is not None else None
     if percent:
         parts.append(f"{share:4.0%}" if share is not None else f"{stats.written} frames")
     parts.append(f"{stats.written / elapsed:.1f} fps")
-    if moment.seconds > 0:
-        parts.append(f"{moment.seconds / elapsed:.2f}x real time")
-    if share:
-        parts.append(f"ETA {clock_time(elapsed / share - elapsed)}")
+    if moment.film_s > 0:
+        parts.append(f"{moment.film_s / elapsed:.2f}x real time")
+    if left is not None and stats.written:
+        parts.append(f"ETA {clock_time(elapsed * left / stats.written)}")
     parts.append(f"slowest: {stats.slowest.name}")
     return "  ".join(parts)
 

@@ -72,6 +72,7 @@ class Frame:
     """One picture: y (H, W) and uv (2, ceil(H/2), ceil(W/2)), both uint8 or both uint16; pts in units of time_base.
 
     The planes may be views on the decoder's memory: don't write to them. duration: in time_base, 0 if unknown.
+    bits: depth of a sample, no value is above 2**bits - 1; the dtype's own if not given.
     """
 
     y: np.ndarray
@@ -80,9 +81,11 @@ class Frame:
     time_base: Fraction
     duration: int = 0
     siting: ChromaSiting = ChromaSiting.LEFT
+    bits: int = 0
 
     def __post_init__(self) -> None:
         _check_planes(self.y[None, None], self.uv[None])
+        object.__setattr__(self, "bits", self.bits or 8 * self.y.itemsize)
 
     @property
     def seconds(self) -> float:
@@ -95,6 +98,7 @@ class FrameBatch:
     """N pictures of one size: y (N, 1, H, W), uv (N, 2, ceil(H/2), ceil(W/2)); dtype as decoded: uint8 or uint16.
 
     pts and durations have N entries in units of time_base. siting: where the chroma samples lie, in and out.
+    bits: depth of a sample; the dtype's own if not given.
     """
 
     y: np.ndarray
@@ -103,9 +107,11 @@ class FrameBatch:
     time_base: Fraction
     durations: tuple[int, ...] = ()
     siting: ChromaSiting = ChromaSiting.LEFT
+    bits: int = 0
 
     def __post_init__(self) -> None:
         _check_planes(self.y, self.uv)
+        object.__setattr__(self, "bits", self.bits or 8 * self.y.itemsize)
         if len(self.pts) != len(self.y):
             raise ValueError(f"{len(self.y)} frames but {len(self.pts)} pts")
         if not self.durations:
@@ -126,12 +132,12 @@ class FrameBatch:
 
     def with_planes(self, y: np.ndarray, uv: np.ndarray) -> FrameBatch:
         """The same moments in time with other pixels."""
-        return FrameBatch(y, uv, self.pts, self.time_base, self.durations, self.siting)
+        return FrameBatch(y, uv, self.pts, self.time_base, self.durations, self.siting, self.bits)
 
     def frames(self) -> Iterator[Frame]:
         """The N pictures one by one, as views."""
         for i, (pts, duration) in enumerate(zip(self.pts, self.durations, strict=True)):
-            yield Frame(self.y[i, 0], self.uv[i], pts, self.time_base, duration, self.siting)
+            yield Frame(self.y[i, 0], self.uv[i], pts, self.time_base, duration, self.siting, self.bits)
 
 
 def batched(frames: Iterable[Frame], size: int) -> Iterator[FrameBatch]:
@@ -153,7 +159,7 @@ def _stack(frames: list[Frame]) -> FrameBatch:
     else:
         y, uv = np.stack([f.y for f in frames])[:, None], np.stack([f.uv for f in frames])
     pts, durations = tuple(f.pts for f in frames), tuple(f.duration for f in frames)
-    return FrameBatch(y, uv, pts, first.time_base, durations, first.siting)
+    return FrameBatch(y, uv, pts, first.time_base, durations, first.siting, first.bits)
 
 
 def _check_planes(y: np.ndarray, uv: np.ndarray) -> None:

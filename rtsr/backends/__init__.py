@@ -16,10 +16,12 @@ BACKENDS = ("auto", "openvino", "onnxruntime", "reference")
 class Engine(Protocol):
     """An upscaler of planes.
 
-    name: engine name for people, e.g. `fast-x4-stream-int8`. backend: which backend runs it, e.g. `openvino`.
+    name: engine name for people, e.g. `fast-x4-stream-int8`. sha256: of the engine file, empty where there is none.
+    backend: which backend runs it, e.g. `openvino`.
     """
 
     name: str
+    sha256: str
     backend: str
     scale: int
 

@@ -28,7 +28,7 @@ class OpenVinoEngine:
     backend = "openvino"
 
     def __init__(self, manifest: Manifest):
-        self.name = manifest.name
+        self.name, self.sha256 = manifest.name, manifest.sha256
         self.scale = manifest.scale
         self._core = ov.Core()
         try:

@@ -22,7 +22,7 @@ class OrtEngine:
     backend = "onnxruntime"
 
     def __init__(self, manifest: Manifest):
-        self.name = manifest.name
+        self.name, self.sha256 = manifest.name, manifest.sha256
         self.scale = manifest.scale
         try:
             self._session = ort.InferenceSession(read_engine(manifest), providers=[PROVIDER])

@@ -29,10 +29,11 @@ def interleave(phases: np.ndarray, scale: int) -> np.ndarray:
     return y
 
 
-def enlarge(planes: np.ndarray, height: int, width: int, scale: int, interpolation: int) -> np.ndarray:
+def enlarge(planes: np.ndarray, height: int, width: int, scale: int, interpolation: int, bits: int = 8) -> np.ndarray:
     """Resize planes (N, C, h, w) by an integer scale and cut them to (N, C, height, width); dtype is kept.
 
     The cut matters for the chroma of odd-sized video, whose planes are rounded up. interpolation: an OpenCV flag.
+    bits: depth of a sample; OpenCV's overshoot stops at the dtype's white, not at this one's.
     """
     n, channels, h, w = planes.shape
     out = np.empty((n, channels, height, width), planes.dtype)
@@ -44,6 +45,8 @@ def enlarge(planes: np.ndarray, height: int, width: int, scale: int, interpolati
             else:
                 large = cv2.resize(planes[i, c], (w * scale, h * scale), interpolation=interpolation)
                 out[i, c] = large[:height, :width]
+    if bits > 8:
+        np.minimum(out, (1 << bits) - 1, out=out)
     return out
 
 
@@ -51,7 +54,7 @@ def enlarge_chroma(batch: FrameBatch, scale: int) -> np.ndarray:
     """The batch's uv, scale times larger by cubic interpolation: (N, 2, ceil(sH/2), ceil(sW/2))."""
     height, width = batch.size
     uv = resite(batch.uv, batch.siting, scale)
-    return enlarge(uv, *chroma_size(height * scale, width * scale), scale, cv2.INTER_CUBIC)
+    return enlarge(uv, *chroma_size(height * scale, width * scale), scale, cv2.INTER_CUBIC, batch.bits)
 
 
 def resite(uv: np.ndarray, siting: ChromaSiting, scale: int) -> np.ndarray:

@@ -22,6 +22,7 @@ class ReferenceEngine:
     """Plain interpolation of all three planes, 8 to 16 bits; `nearest` repeats code values exactly."""
 
     backend = "reference"
+    sha256 = ""
 
     def __init__(self, scale: int, interpolation: str = "bicubic"):
         if interpolation not in INTERPOLATIONS:
@@ -32,9 +33,9 @@ class ReferenceEngine:
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         height, width = (side * self.scale for side in batch.size)
-        y = enlarge(batch.y, height, width, self.scale, self._flag)
+        y = enlarge(batch.y, height, width, self.scale, self._flag, batch.bits)
         uv = batch.uv if self.name == "nearest" else resite(batch.uv, batch.siting, self.scale)
-        uv = enlarge(uv, *chroma_size(height, width), self.scale, self._flag)
+        uv = enlarge(uv, *chroma_size(height, width), self.scale, self._flag, batch.bits)
         return batch.with_planes(y, uv)
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:

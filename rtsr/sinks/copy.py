@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,6 +22,7 @@ from rtsr.sources.file import main_video, open_input
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
+_FINEST_CLOCK = 7_200_000  # ticks a second; a multiple of 90 kHz, 48 kHz and 24, 25, 30 frames a second
 # Matroska keeps covers as attachments of these names.
 _COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
 # The container tags for which mp4 has a place that every player reads. Others need its key-value atom (mdta).
@@ -63,6 +65,9 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
                 plans.append(StreamPlan(stream.index, kind, _TIMECODE, "remake", "from the timecode tag"))
             elif kind == "data" and _is_chapter_track(stream, container):
                 plans.append(StreamPlan(stream.index, kind, "chapters", "remake", "from the chapters"))
+            elif stream.discard == av.stream.Discard.all:
+                reason = "FFmpeg sets it aside, for its packets have no usable times"
+                plans.append(StreamPlan(stream.index, kind, codec, "drop", reason))
             elif refusal := _refusal(stream, container_format):
                 plans.append(StreamPlan(stream.index, kind, codec, "drop", refusal))
             else:
@@ -227,12 +232,17 @@ def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
 
 
 def muxer_options(container_format: str, copy_from: Path | None) -> dict[str, str]:
-    """Options that make the muxer keep every container tag of a file."""
+    """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins."""
     if container_format not in ("mp4", "mov") or copy_from is None:
         return {}
     with open_input(copy_from) as container:
         tags = {key.lower() for key in container.metadata}
-    return {"movflags": "+use_metadata_tags"} if tags - _MP4_TAGS - _STALE_TAGS else {}
+        clocks = [Fraction(stream.time_base).denominator for stream in container.streams if stream.time_base]
+    # Edit lists, which say when each stream begins, count in the movie's own clock: milliseconds unless told otherwise.
+    options = {"movie_timescale": str(min(math.lcm(*clocks), _FINEST_CLOCK))}
+    if tags - _MP4_TAGS - _STALE_TAGS:
+        options["movflags"] = "+use_metadata_tags"
+    return options
 
 
 def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:

@@ -37,16 +37,21 @@ class Codec:
     default_preset: str | None
     pix_fmts: tuple[tuple[int, str], ...] = ((8, "yuv420p"), (10, "yuv420p10le"))
     fixed: tuple[tuple[str, str], ...] = ()
+    segment_format: str = "mp4"
 
 
 _NVENC_PRESETS = tuple(f"p{n}" for n in range(1, 8))
 _NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),))
 CODECS = {
     "libx264": Codec("crf", 51, 18, "preset", _PRESETS, "veryfast"),
-    "libx265": Codec("crf", 51, 20, "preset", _PRESETS, "veryfast", fixed=(("x265-params", "log-level=error"),)),
+    "libx265": Codec(
+        "crf", 51, 20, "preset", _PRESETS, "veryfast", fixed=(("x265-params", "log-level=error:open-gop=0"),)
+    ),
     "libsvtav1": Codec("crf", 63, 27, "preset", tuple(map(str, range(14))), "10"),
     "libvpx-vp9": Codec("crf", 63, 28, "cpu-used", tuple(map(str, range(9))), "6", fixed=(("b", "0"), ("row-mt", "1"))),
-    "prores": Codec(None, 0, 0, None, (), None, pix_fmts=((8, "yuv422p10le"), (10, "yuv422p10le"))),
+    "prores": Codec(
+        None, 0, 0, None, (), None, pix_fmts=((8, "yuv422p10le"), (10, "yuv422p10le")), segment_format="mov"
+    ),
     "ffv1": Codec(None, 0, 0, None, (), None, fixed=(("level", "3"), ("slicecrc", "1"))),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": _NVENC,
@@ -55,17 +60,27 @@ CODECS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Encoder:
+    """An encoder with all of its settings. segment_format: the container its segments are kept in until the end."""
+
+    name: str
+    options: dict[str, str]
+    pix_fmts: dict[int, str]
+    segment_format: str
+
+
+@dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the output is encoded; None takes the encoder's default. Raises ConfigError for what it does not have."""
+    """How the output is encoded; None takes the encoder's default."""
 
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
 
-    def resolve(self, output: Path) -> tuple[str, Codec, dict[str, str]]:
-        """Encoder name, its description and its options for this output file."""
-        container_format(output)
-        name = self.codec or ("libvpx-vp9" if output.suffix.lower() == ".webm" else "libx264")
+    def resolve(self, output: Path) -> Encoder:
+        """The encoder for this output file. Raises ConfigError for what it does not have."""
+        container = container_format(output)
+        name = self.codec or ("libvpx-vp9" if container == "webm" else "libx264")
         codec = CODECS.get(name)
         if codec is None:
             raise ConfigError(f"unknown codec {name!r}; known: {', '.join(CODECS)}")
@@ -82,11 +97,11 @@ class Encoding:
             if preset not in codec.presets:
                 raise ConfigError(f"{name} has no --preset {preset}; it has {', '.join(codec.presets)}")
             options[codec.preset] = preset
-            if output.suffix.lower() == ".avi":
-                options["bf"] = "0"  # AVI keeps decoding order only: with B-frames every picture would come late
         elif self.preset is not None:
             raise ConfigError(f"{name} has no --preset")
-        return name, codec, options
+        if container == "avi" and name == "libx264":
+            options["bf"] = "0"  # AVI keeps decoding order only: with B-frames every picture would come late
+        return Encoder(name, options, dict(codec.pix_fmts), codec.segment_format)
 
 
 def container_format(output: Path) -> str:

@@ -40,6 +40,8 @@ class FileSource:
     def __init__(self, path: Path, start: Fraction | None = None, end: Fraction | None = None):
         self.path = path
         self._start, self._end = start, end
+        self._after: int | None = None
+        self._may_seek = True
         self._container, self._stream = self._open()
         try:
             self.spec = self._read_spec(self._decode_first())
@@ -63,11 +65,21 @@ class FileSource:
         return sentences
 
     @property
+    def is_clean(self) -> bool:
+        """Whether nothing so far needed repair or was lost."""
+        return not (self._undecodable or self._corrupt or self._repaired)
+
+    @property
     def notices(self) -> list[str]:
         """What had to be mended without losing anything."""
         if not self._repaired:
             return []
         return [f"{self._repaired} frames had no usable timestamp; theirs were continued from the frame before"]
+
+    def resume(self, after_pts: int, may_seek: bool) -> None:
+        """Let frames() begin with the first frame behind after_pts. may_seek: False decodes all that comes before, so
+        that repairs and damage there are found again."""
+        self._after, self._may_seek = after_pts, may_seek
 
     def frames(self) -> Iterator[Frame]:
         last: Frame | None = None
@@ -78,6 +90,8 @@ class FileSource:
             previous = pts, duration
             seconds = pts * self.spec.time_base
             if self._start is not None and seconds < self._start:
+                continue
+            if self._after is not None and pts <= self._after:
                 continue
             if self._end is not None and seconds >= self._end:
                 break
@@ -153,8 +167,11 @@ class FileSource:
         # The first picture has been taken out already, and not every container can seek back to its start.
         self._container.close()
         self._container, self._stream = self._open()
-        if self._start and _SEEKABLE & set(self._container.format.name.split(",")):
-            self._container.seek(int(self._start / self.spec.time_base), stream=self._stream, backward=True)
+        target = int(self._start / self.spec.time_base) if self._start else None
+        if self._after is not None and self._may_seek:
+            target = self._after
+        if target is not None and _SEEKABLE & set(self._container.format.name.split(",")):
+            self._container.seek(target, stream=self._stream, backward=True)
         packets = 0
         try:
             for packet in self._container.demux(self._stream):
@@ -204,14 +221,18 @@ class FileSource:
                 f"{self.path}: the pixel format changes to {picture.format.name} at {float(pts * spec.time_base):.3f} s"
             )
         y, u, v = (np.from_dlpack(plane) for plane in picture.planes)
-        return Frame(y, np.stack([u, v]), pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT)
+        return Frame(y, np.stack([u, v]), pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT, spec.bits)
 
     def _check_end(self, last: Frame | None, packets: int) -> None:
         """Tell a file that was cut short: fewer packets or less time than its own header states."""
         if last is None:
+            if self._after is not None:
+                return  # all had been done before
             raise SourceError(f"{self.path}: no frame lies between --start and --end")
         if self._cut_short or self._start is not None or self._end is not None:
             return
+        if self._after is not None and self._may_seek:
+            packets = count_packets(self.path)
         if self.spec.frames and packets < self.spec.frames:
             self._cut_short = f"the file ends early: its header states {self.spec.frames} frames, {packets} are there"
             return
@@ -232,11 +253,16 @@ def open_input(path: Path) -> av.container.InputContainer:
     if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty (zero bytes)")
     try:
-        return av.open(str(path), **_TOLERANT)
+        return av.open(ffmpeg_path(path), **_TOLERANT)
     except av.error.FFmpegError as error:
         raise SourceError(f"{path}: not a video file that FFmpeg can open ({error.strerror or error})") from error
     except OSError as error:
         raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
+
+
+def ffmpeg_path(path: Path) -> str:
+    """A local path as FFmpeg takes it, whatever its name: `12:30 talk.mkv` is no protocol."""
+    return f"file:{path}"
 
 
 def main_video(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
@@ -247,6 +273,16 @@ def main_video(container: av.container.InputContainer, path: Path) -> av.video.s
                 raise SourceError(f"{path}: its video codec is unknown to FFmpeg")
             return stream
     raise SourceError(f"{path}: has no video stream (it holds {_kinds(container)})")
+
+
+def count_packets(path: Path) -> int:
+    """Packets of the main video stream, without decoding. Raises SourceError."""
+    with open_input(path) as container:
+        stream = main_video(container, path)
+        try:
+            return sum(packet.size > 0 for packet in container.demux(stream))
+        except av.error.FFmpegError as error:
+            raise SourceError(f"{path}: reading failed: {error.strerror}") from error
 
 
 def _kinds(container: av.container.InputContainer) -> str:

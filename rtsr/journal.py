@@ -1,0 +1,183 @@
+"""A job's memory on disk, in `<output>.rtsr/`: what it is, and which segments of it are done.
+
+`journal.jsonl` begins with the job's identity; every further line is one finished segment. A line is written, and
+forced to disk, only after its segment file is complete there, so that a kill or a power cut at any moment costs the
+segment in work and nothing else. A torn last line is a segment that was not finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rtsr.errors import ConfigError, SinkError
+
+_NAME = "journal.jsonl"
+_FINGERPRINT_BYTES = 4 << 20
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A finished piece of the video. first_pts, last_pts: in the input's time base. clean: up to here the input needed
+    no repair and lost nothing, so that decoding may go on from here."""
+
+    file: str
+    frames: int
+    first_pts: int
+    last_pts: int
+    last_duration: int
+    size: int
+    sha256: str
+    clean: bool
+
+
+class Journal:
+    """The journal of one output, locked for as long as it is open.
+
+    Raises ConfigError when another run works on the output, or when what is there belongs to another job: another
+    input, engine or set of parameters. restart: throw away what is there.
+    """
+
+    def __init__(self, output: Path, identity: dict[str, Any], restart: bool = False):
+        self.folder = output.with_name(output.name + ".rtsr")
+        self.segments: list[Segment] = []
+        self._output = output
+        try:
+            self.folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise SinkError(f"{self.folder} cannot be made: {error.strerror}") from error
+        self._lock = _lock(self.folder / "lock", output)
+        try:
+            if restart:
+                self._forget()
+            self._load(identity)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave the finished segments for the next run; leave nothing where there are none. Safe to call twice."""
+        if not self._lock.closed and not self.segments:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self._lock.close()
+
+    @property
+    def frames(self) -> int:
+        return sum(segment.frames for segment in self.segments)
+
+    def add(self, segment: Segment) -> None:
+        """Note a segment whose file is complete on disk."""
+        self._append(asdict(segment))
+        self.segments.append(segment)
+
+    def discard(self) -> None:
+        """Forget the finished segments: the job is done, or given up."""
+        self.segments = []
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _load(self, identity: dict[str, Any]) -> None:
+        path = self.folder / _NAME
+        lines = _whole_lines(path)
+        if not lines:
+            self._forget()
+            self._append(identity)
+            return
+        if changed := [key for key in identity if lines[0].get(key) != identity[key]]:
+            raise ConfigError(
+                f"{self.folder} holds an unfinished job with another {' and '.join(changed)}; "
+                "give the same command again to go on with it, or pass --restart to begin anew"
+            )
+        for line in lines[1:]:
+            segment = Segment(**line)
+            if sha256_of(self.folder / segment.file) != segment.sha256:
+                break  # this one and what follows it are done again
+            self.segments.append(segment)
+        if len(self.segments) + 1 < len(lines) or not path.read_bytes().endswith(b"\n"):
+            self._rewrite(identity)
+        known = {segment.file for segment in self.segments} | {_NAME, "lock"}
+        for leftover in self.folder.iterdir():
+            if leftover.name not in known:
+                leftover.unlink()
+
+    def _rewrite(self, identity: dict[str, Any]) -> None:
+        path = self.folder / (_NAME + ".tmp")
+        path.unlink(missing_ok=True)
+        for line in (identity, *(asdict(segment) for segment in self.segments)):
+            self._append(line, path)
+        path.replace(self.folder / _NAME)
+
+    def _append(self, line: dict[str, Any], path: Path | None = None) -> None:
+        try:
+            with (path or self.folder / _NAME).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise SinkError(f"{self.folder / _NAME} cannot be written: {error.strerror}") from error
+
+    def _forget(self) -> None:
+        for path in self.folder.iterdir():
+            if path.name != "lock":
+                path.unlink()
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Size and sha256 of both ends of a file: tells inputs apart without reading a whole film."""
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        digest.update(file.read(_FINGERPRINT_BYTES))
+        file.seek(max(size - _FINGERPRINT_BYTES, 0))
+        digest.update(file.read(_FINGERPRINT_BYTES))
+    return {"size": size, "sha256_of_ends": digest.hexdigest()}
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a file; empty if it is not there."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _whole_lines(path: Path) -> list[dict[str, Any]]:
+    """The journal's lines up to the first that was not written whole."""
+    if not path.is_file():
+        return []
+    lines = []
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def _lock(path: Path, output: Path) -> Any:
+    """An open file with an exclusive lock that the system drops when the process ends, however it ends."""
+    file = path.open("w")
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise ConfigError(f"another run is working on {output}; wait for it, or choose another output") from error
+    return file

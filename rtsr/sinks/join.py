@@ -1,0 +1,92 @@
+"""Segments and copied streams into the final file: packets only, nothing is encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import av.bitstream
+import av.container
+
+from rtsr.errors import SinkError
+from rtsr.frames import VideoSpec
+from rtsr.journal import Journal
+from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
+from rtsr.sinks.writing import says_what_failed
+from rtsr.sources.file import ffmpeg_path, main_video, open_input
+
+
+def join(
+    journal: Journal,
+    output: Path,
+    fmt: str,
+    spec: VideoSpec,
+    copy_from: Path | None,
+    plans: list[StreamPlan],
+    start: Fraction | None = None,
+    end: Fraction | None = None,
+) -> int:
+    """Write `output` (container fmt) from a job's segments and the other streams of copy_from.
+
+    Returns how many packets were copied.
+
+    start, end: the trim in seconds; the output's clock begins at start. The video is put together by exact offsets:
+    each segment begins at zero and its first pts is known. Raises SinkError.
+    """
+    folder, segments = journal.folder, journal.segments
+    with (
+        says_what_failed(output),
+        av.open(ffmpeg_path(output), "w", format=fmt, options=muxer_options(fmt, copy_from)) as container,
+        av.open(ffmpeg_path(folder / segments[0].file)) as first,
+    ):
+        template = first.streams.video[0]
+        video = container.add_stream_from_template(template, opaque=True)
+        if spec.rotation:
+            video.set_display_rotation(spec.rotation)
+        copied = CopiedStreams(copy_from, container, plans, start, end) if copy_from else None
+        if copy_from:
+            with open_input(copy_from) as original:
+                copy_tags(main_video(original, copy_from).metadata, video.metadata)
+                video.disposition = main_video(original, copy_from).disposition
+        origin = round(start / spec.time_base) if start else 0
+        last_dts: int | None = None
+        for segment in segments:
+            offset = (segment.first_pts - origin) * spec.time_base
+            for packet in _packets(folder / segment.file, template, fmt):
+                assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
+                time_base = packet.time_base
+                shift = round(offset / time_base)
+                if packet.pts * time_base == (segment.last_pts - segment.first_pts) * spec.time_base:
+                    packet.duration = round(segment.last_duration * spec.time_base / time_base)
+                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                if last_dts is not None and packet.dts <= last_dts:
+                    packet.dts = last_dts + 1  # on VFR the reorder delay of neighbours can differ by a moment
+                last_dts = packet.dts
+                if copied:
+                    copied.until(packet.dts * time_base)
+                packet.stream = video
+                container.mux(packet)
+        if copied is None:
+            return 0
+        copied.until(None)
+        copied.close()
+        return sum(copied.copied.values())
+
+
+def _packets(path: Path, template: Any, fmt: str) -> Iterator[av.Packet]:
+    """A segment's packets, as the output's container wants them."""
+    with av.open(ffmpeg_path(path)) as container:
+        stream = container.streams.video[0]
+        if stream.codec_context.extradata != template.codec_context.extradata:
+            raise SinkError(f"{path}: its encoder settings differ from the first segment's")
+        # AVI wants start codes; MPEG-TS, which does too, puts them in by itself.
+        annexb = fmt == "avi" and stream.codec_context.name in ("h264", "hevc")
+        name = f"{stream.codec_context.name}_mp4toannexb"
+        bitstream_filter = av.bitstream.BitStreamFilterContext(name, stream) if annexb else None
+        for packet in container.demux(stream):
+            if packet.size == 0:
+                continue
+            yield from (bitstream_filter.filter(packet) if bitstream_filter else (packet,))
