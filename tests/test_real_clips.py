@@ -65,9 +65,14 @@ def test_colour_and_tags_of_an_action_camera(clips: Path, tmp_path: Path) -> Non
     frame, original = decoded(output)[0], next_picture(source)
     assert (frame.width, frame.height) == (2 * original.width, 2 * original.height)
     assert (frame.color_range, frame.colorspace) == (original.color_range, original.colorspace)
-    with av.open(str(source), **TOLERANT) as old, av.open(str(output)) as new:
+    assert tags(output) == tags(source)
+
+
+def tags(path: Path) -> dict[str, str]:
+    """Of the container. FFmpeg 9 lists the creation time twice where the file has it in two places."""
+    with av.open(str(path), **TOLERANT) as container:
         about_the_file = {"major_brand", "minor_version", "compatible_brands", "encoder"}
-        assert {k: v for k, v in old.metadata.items() if k not in about_the_file}.items() <= new.metadata.items()
+        return {k: v.partition(";")[0] for k, v in container.metadata.items() if k not in about_the_file}
 
 
 def next_picture(path: Path) -> av.VideoFrame:
