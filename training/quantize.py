@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     vars(args).update(vars(own), scale=scale, degradation=degradation, trained=train.recipe(state["args"]))
     try:
         pairs, held_out = train.pairs_of(args)
-        net = QuantLadder(fill_range(G.fuse(), pairs[:200]))
+        net = QuantLadder(fill_range(G.fuse(), pairs[:64]))
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(folder / "calibrated.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
         if own.steps and not train.fit(net, pairs, held_out, folder, args):
