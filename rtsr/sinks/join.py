@@ -59,7 +59,8 @@ def join(
                 assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
                 time_base = packet.time_base
                 shift = round(offset / time_base)
-                if packet.pts * time_base == (segment.last_pts - segment.first_pts) * spec.time_base:
+                is_last = packet.pts * time_base == (segment.last_pts - segment.first_pts) * spec.time_base
+                if is_last and segment.last_duration:
                     packet.duration = round(segment.last_duration * spec.time_base / time_base)
                 packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
                 if last_dts is not None and packet.dts <= last_dts:
