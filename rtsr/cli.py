@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,14 +29,14 @@ app = typer.Typer(
 )
 
 
-class Backend(str, Enum):  # noqa: UP042 - typer prints a StrEnum's members the same way, only later versions read it
+class Backend(StrEnum):
     auto = "auto"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
     reference = "reference"
 
 
-class Degradation(str, Enum):  # noqa: UP042
+class Degradation(StrEnum):
     stream = "stream"
     clean = "clean"
 
@@ -125,6 +125,54 @@ def upscale(
         display.finished(report)
     if as_json:
         print(json.dumps(report.as_dict()))
+
+
+@app.command()
+def benchmark(
+    size: Annotated[
+        str | None,
+        typer.Option(help="Size of the clip that is made for it. [640x360]", metavar="WxH", show_default=False),
+    ] = None,
+    scale: ScaleOption = 4,
+    model: ModelOption = "balanced",
+    backend: BackendOption = Backend.auto,
+    degradation: DegradationOption = Degradation.stream,
+    frames: Annotated[int, typer.Option(help="Frames of a round.")] = 240,
+    input: Annotated[
+        Path | None, typer.Option("--input", help="Measure on this clip instead.", show_default=False)
+    ] = None,
+    codec: CodecOption = None,
+    crf: Annotated[int | None, typer.Option(help="Quality, lower is better.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Encoder speed. [x264: ultrafast]", show_default=False)] = None,
+    baseline: Annotated[
+        bool, typer.Option("--baseline", help="Also measure what else one could use: bicubic, FSRCNN, ESPCN, ...")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure what decoding, upscaling and encoding cost here, and how close the whole comes to what they allow.
+
+    Example: `rtsr benchmark --size 640x360 --scale 4 --model fast --baseline`
+    """
+    from rich.console import Console
+
+    from rtsr import bench
+    from rtsr.sinks.encoding import Encoding
+
+    fastest = "ultrafast" if codec in (None, "libx264", "libx265") else None
+    result = bench.benchmark(
+        size=size,
+        scale=scale,
+        model=model,
+        backend=backend.value,
+        degradation=degradation.value,
+        frames=frames,
+        input=input,
+        encoding=Encoding(codec, crf, preset or fastest),
+        baseline=baseline,
+        notice=lambda sentence: print(sentence, file=sys.stderr, flush=True),
+    )
+    bench.print_table(result, Console(stderr=as_json))
+    print(json.dumps(result.as_dict()))
 
 
 @app.command()

@@ -226,6 +226,8 @@ class CopiedStreams:
 def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy metadata, but for the tags that only describe how the old file was made."""
     tags = {key: value for key, value in source.items() if key.lower() not in _STALE_TAGS}
+    if "creation_time" in tags:  # FFmpeg 9 joins the header's and the key-value atom's with a semicolon
+        tags["creation_time"] = tags["creation_time"].partition(";")[0]
     if "name" in tags and "title" not in tags:
         tags["title"] = tags.pop("name")  # FFmpeg reads an mp4 track's title as `name` and writes it from `title`
     target.update(tags)
