@@ -24,7 +24,6 @@ from rtsr.backends import EngineChoice, open_engine
 from rtsr.bench_machine import machine, usable_cores, versions
 from rtsr.bench_stages import CLIP, RATE, Cost, MainJob, make_clip, median_cost
 from rtsr.errors import ConfigError
-from rtsr.manifest import installed_engines
 from rtsr.sinks.encoding import Encoding
 
 SIZE = "640x360"
@@ -137,7 +136,7 @@ def benchmark(
         model=model,
         degradation=degradation,
         engine=engine.name,
-        engine_sha256=next((e.sha256 for e in installed_engines() if e.name == engine.name), None),
+        engine_sha256=engine.sha256 or None,
         backend=engine.backend,
         encoder={"codec": encoder.name, **encoder.options},
         frames=done.frames,

@@ -17,6 +17,7 @@ import numpy as np
 from rtsr import pipeline
 from rtsr.backends import Engine
 from rtsr.bench_machine import peak_rss_mb, reset_peak_rss
+from rtsr.errors import ConfigError
 from rtsr.frames import Frame, FrameBatch, VideoSpec, batched
 from rtsr.sinks.encoding import Encoding
 from rtsr.sinks.file import FileSink
@@ -81,7 +82,10 @@ class MainJob:
     output: Path
 
     def measure(self, rounds: int, notice: Callable[[str], None]) -> Rounds:
-        """Warm up, then let the stages and the whole take turns: a machine that drifts then drifts for all alike."""
+        """Warm up, then let the stages and the whole take turns: a machine that drifts then drifts for all alike.
+
+        Raises ConfigError for a clip of one frame, else what the parts raise.
+        """
         with closing(FileSource(self.clip)) as source:
             result = Rounds(source.spec)
         notice("warming up")
@@ -90,6 +94,8 @@ class MainJob:
         notice(f"round 1 of {rounds}")
         self._add_whole(result)
         result.peak_rss_mb = peak_rss_mb()
+        if result.frames < 2:
+            raise ConfigError(f"{self.clip} holds a single frame; a benchmark needs at least 2")
         result.held = self.hold(result.frames)
         upscaled = list(self.engine.stream(result.held))
         for number in range(1, rounds + 1):

@@ -128,6 +128,12 @@ def test_an_input_brings_its_own_size_and_length(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(row)
 
 
+def test_a_clip_of_one_frame_is_refused(tmp_path: Path) -> None:
+    make_clip(tmp_path / "clip.mp4", 96, 64, 1)
+    with pytest.raises(ConfigError, match="single frame"):
+        benchmark(input=tmp_path / "clip.mp4", scale=2, backend="reference", rounds=1)
+
+
 def test_a_real_engine_is_named_with_its_sha256(engines: Path) -> None:
     row = benchmark(size="64x48", scale=2, model="repeat", backend="openvino", frames=4, rounds=1).as_dict()
     manifest = json.loads((engines / "repeat-x2.json").read_text())
