@@ -87,7 +87,7 @@ def upscale(
     decoded or the finished file does not pass `verify`: what there is lies in `<output>.part` then.
     """
     source_path, output_path = Path(input), Path(output)
-    choice = EngineChoice(scale, model, degradation, backend)
+    EngineChoice(scale, model, degradation, backend)  # wrong names stop here, before the input is read
     encoding = encoding or Encoding()
     encoder = encoding.resolve(output_path)
     begin, finish = _trim(start, end)
@@ -96,9 +96,8 @@ def upscale(
         plans = plan_streams(source_path, container_format(output_path))
         notices = require_all_kept(source_path, plans, drop_unsupported)
         check_video(container_format(output_path), source.spec, scale, encoder)
-        with closing(open_engine(choice)) as engine:
-            _check_depth(source.spec, engine)
-            if choice.backend == "auto":
+        with closing(open_engine(EngineChoice(scale, model, degradation, backend, source.spec.bits))) as engine:
+            if backend == "auto":
                 notice(f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine")
             for sentence in notices:
                 notice(sentence)
@@ -240,14 +239,6 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
         raise ConfigError(f"the output's folder {output.parent} does not exist")
     if not os.access(output.parent, os.W_OK):
         raise ConfigError(f"the output's folder {output.parent} is not writable")
-
-
-def _check_depth(spec: VideoSpec, engine: Engine) -> None:
-    if spec.bits > 8 and engine.backend != "reference":
-        raise ConfigError(
-            f"the input has {spec.bits} bits a sample, and engine {engine.name} takes 8; nothing was done, because "
-            "rounding it to 8 would lose what the file has"
-        )
 
 
 def _expected(spec: VideoSpec, begin: Fraction | None, finish: Fraction | None) -> int | None:

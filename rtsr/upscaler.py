@@ -18,9 +18,14 @@ class Upscaler:
     """
 
     def __init__(
-        self, scale: int = 4, model: str = "balanced", backend: str = "auto", degradation: str = "stream"
+        self,
+        scale: int = 4,
+        model: str = "balanced",
+        backend: str = "auto",
+        degradation: str = "stream",
+        bits: int = 8,
     ) -> None:
-        self._engine = open_engine(EngineChoice(scale, model, degradation, backend))
+        self._engine = open_engine(EngineChoice(scale, model, degradation, backend, bits))
         self.scale = scale
 
     @property

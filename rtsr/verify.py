@@ -158,8 +158,8 @@ def _compare_pictures_stated(source: Path, output: Path, verdict: Verdict) -> No
     verdict.expect((sar_a or 1) == (sar_b or 1), f"sample aspect ratio went from {sar_a} to {sar_b}")
     for name in ("rotation", "colorspace", "color_primaries", "color_trc", "color_range"):
         was, now = int(getattr(a, name)), int(getattr(b, name))
-        if name == "color_range" and (was, now) == (0, 1):
-            continue  # unsaid means limited, and HEVC, VP9, AV1 and ProRes cannot leave it unsaid
+        if name == "color_range" and {was, now} == {0, 1}:
+            continue  # unsaid means limited: HEVC, VP9, AV1 always say it, H.264 does only beside another tag
         verdict.expect(was == now, f"{name.replace('_', ' ')} went from {was} to {now}")
 
 

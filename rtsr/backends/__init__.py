@@ -43,12 +43,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which generator to run and where."""
+    """Which generator to run, where, and on samples of how many bits."""
 
     scale: int = 4
     model: str = "balanced"
     degradation: str = "stream"
     backend: str = "auto"
+    bits: int = 8
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
@@ -62,35 +63,39 @@ class EngineChoice:
 def open_engine(choice: EngineChoice) -> Engine:
     """Open what was asked for, or stop: nothing falls back in silence.
 
-    `auto` takes OpenVINO where it is installed, else ONNX Runtime; both run the int8 engine on the CPU. What it took
-    is in `Engine.backend`. Raises ConfigError (no such engine, package missing) or EngineError (it does not open).
+    `auto` takes OpenVINO where it is installed, else ONNX Runtime. 8-bit video runs through int8 engines, deeper video
+    through float ones under OpenVINO. What it took is in `Engine.backend`. Raises ConfigError (no such engine, package
+    missing) or EngineError (it does not open).
     """
     if choice.backend == "reference":
         from rtsr.backends.reference import ReferenceEngine
 
         return ReferenceEngine(choice.scale)
-    engine = find_engine(choice.model, choice.scale, choice.degradation, "int8", "phases")
+    precision = "int8" if choice.bits == 8 else "float"
+    engine = find_engine(choice.model, choice.scale, choice.degradation, precision, "phases")
     match choice.backend:
         case "openvino":
-            return _open_openvino(engine)
+            return _open_openvino(engine, choice.bits)
         case "onnxruntime":
-            return _open_onnxruntime(engine)
+            return _open_onnxruntime(engine, choice.bits)
         case _:
             try:
-                return _open_openvino(engine)
+                return _open_openvino(engine, choice.bits)
             except ConfigError:  # not installed; an engine that fails to open is an error, not a reason to switch
-                return _open_onnxruntime(engine)
+                return _open_onnxruntime(engine, choice.bits)
 
 
-def _open_openvino(engine: Manifest) -> Engine:
+def _open_openvino(engine: Manifest, bits: int) -> Engine:
     try:
         from rtsr.backends.openvino import OpenVinoEngine  # openvino loads only when asked for
     except ImportError as error:
         raise ConfigError(f"backend openvino is not installed ({error}): pip install openvino") from error
-    return OpenVinoEngine(engine)
+    return OpenVinoEngine(engine, bits)
 
 
-def _open_onnxruntime(engine: Manifest) -> Engine:
+def _open_onnxruntime(engine: Manifest, bits: int) -> Engine:
+    if bits != 8:
+        raise ConfigError(f"backend onnxruntime takes 8-bit video; this has {bits} bits: pass --backend openvino")
     try:
         from rtsr.backends.ort import OrtEngine
     except ImportError as error:

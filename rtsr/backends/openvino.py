@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 import openvino as ov
+import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
 from rtsr.backends.phases import enlarge_chroma, interleave
@@ -22,19 +23,22 @@ class OpenVinoEngine:
     """A `phases` engine on the CPU plugin: several frames at once, each on a share of the cores.
 
     The graph is compiled for the frame size of the first batch (static shapes take the fast kernels) and again
-    whenever the size changes.
+    whenever the size changes. bits: of a sample, in and out; more than 8 takes a float engine.
     """
 
     backend = "openvino"
 
-    def __init__(self, manifest: Manifest):
+    def __init__(self, manifest: Manifest, bits: int = 8):
         self.name, self.sha256 = manifest.name, manifest.sha256
         self.scale = manifest.scale
         self._core = ov.Core()
         try:
             self._model = self._core.read_model(read_engine(manifest))
+            if bits > 8:
+                self._model = deepen(self._model, bits)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {_first_line(error)}") from error
+        self._bits = bits
         self._shape: tuple[int, ...] = ()
         self._requests: list[ov.InferRequest] = []
 
@@ -70,8 +74,8 @@ class OpenVinoEngine:
         self._requests, self._shape = [], ()
 
     def _compile(self, batch: FrameBatch) -> None:
-        if batch.y.dtype != np.uint8:
-            raise EngineError(f"{self.name} takes 8-bit video; this is {batch.y.dtype}")
+        if batch.bits != self._bits:
+            raise EngineError(f"{self.name} was opened for {self._bits}-bit video; this has {batch.bits} bits")
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         streams = min(cores, MAX_STREAMS)
         options = {
@@ -103,6 +107,24 @@ class OpenVinoEngine:
             raise inference_error(self, batch, _first_line(error)) from error
         y = interleave(request.get_output_tensor().data, self.scale)
         return batch.with_planes(y, enlarge_chroma(batch, self.scale))
+
+
+def deepen(model: ov.Model, bits: int) -> ov.Model:
+    """A float `phases` engine for uint16 samples of `bits` bits: y and y_phases become uint16, the net stays.
+
+    The net maps code values 0..255 to code values before its final Round; both ends are scaled to 0..2**bits - 1.
+    """
+    white = float((1 << bits) - 1)
+    (old,) = model.get_parameters()
+    y = ops.parameter(old.get_partial_shape(), ov.Type.u16, name="y")
+    eight = ops.multiply(ops.convert(y, "f32"), np.float32(255 / white))
+    (cast,) = (target.get_node() for target in old.output(0).get_target_inputs())
+    cast.output(0).replace(eight.output(0))
+    (rounding,) = (node for node in model.get_ops() if node.get_type_name() == "Round")
+    deep = ops.multiply(rounding.input_value(0), np.float32(white / 255))
+    samples = ops.convert(ops.clamp(ops.round(deep, "half_to_even"), 0.0, white), "u16")
+    result = ops.transpose(samples, np.array([0, 2, 3, 1]))
+    return ov.Model([result], [y], model.get_friendly_name())  # pyright: ignore[reportGeneralTypeIssues] - its stubs
 
 
 def _first_line(error: Exception) -> str:

@@ -13,19 +13,20 @@ import numpy as np
 
 from rtsr.frames import ChromaSiting, FrameBatch, chroma_size
 
-# A row of `scale` neighbouring output pixels is one word; numpy copies words of 2 and 4 bytes natively.
-_WORDS = {2: np.dtype(np.uint16), 3: np.dtype("V3"), 4: np.dtype(np.uint32)}
+# A row of `scale` neighbouring output pixels is one word; numpy copies words of 2, 4 and 8 bytes natively.
+_WORDS = {2: np.dtype(np.uint16), 3: np.dtype("V3"), 4: np.dtype(np.uint32), 6: np.dtype("V6"), 8: np.dtype(np.uint64)}
 
 
 def interleave(phases: np.ndarray, scale: int) -> np.ndarray:
-    """Pixel shuffle: uint8 (N, H, W, scale*scale) -> (N, 1, scale*H, scale*W), a new array.
+    """Pixel shuffle: (N, H, W, scale*scale), uint8 or uint16 -> (N, 1, scale*H, scale*W), a new array.
 
     Phase i * scale + j of LR pixel (h, w) is HR pixel (h * scale + i, w * scale + j), as torch's pixel_shuffle.
     """
     n, height, width, _ = phases.shape
-    y = np.empty((n, 1, height * scale, width * scale), np.uint8)
-    words = np.ascontiguousarray(phases).view(_WORDS[scale])  # (N, H, W, scale)
-    y.view(_WORDS[scale]).reshape(n, height, scale, width)[:] = words.transpose(0, 1, 3, 2)
+    y = np.empty((n, 1, height * scale, width * scale), phases.dtype)
+    word = _WORDS[scale * phases.itemsize]
+    words = np.ascontiguousarray(phases).view(word)  # (N, H, W, scale)
+    y.view(word).reshape(n, height, scale, width)[:] = words.transpose(0, 1, 3, 2)
     return y
 
 
