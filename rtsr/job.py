@@ -18,7 +18,6 @@ from rtsr.journal import Journal, fingerprint
 from rtsr.sinks.copy import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.encoding import Encoder, Encoding, container_format
 from rtsr.sinks.file import FileSink
-from rtsr.sinks.video import check_video
 from rtsr.sources.file import FileSource
 from rtsr.stats import PipelineStats
 from rtsr.verify import verify
@@ -95,7 +94,6 @@ def upscale(
         _check_output(source_path, output_path, overwrite)
         plans = plan_streams(source_path, container_format(output_path))
         notices = require_all_kept(source_path, plans, drop_unsupported)
-        check_video(container_format(output_path), source.spec, scale, encoder)
         with closing(open_engine(EngineChoice(scale, model, degradation, backend, source.spec.bits))) as engine:
             if backend == "auto":
                 notice(f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine")
@@ -190,7 +188,7 @@ class _Work:
             backend=self.engine.backend,
             input_size=(spec.width, spec.height),
             output_size=(spec.width * scale, spec.height * scale),
-            frames_in=frames,
+            frames_in=frames - stats.written + stats.decoded,
             frames_out=frames,
             packets_copied=copied,
             wall_s=round(wall, 3),
