@@ -20,9 +20,10 @@ class Outcome:
 
     @property
     def sentence(self) -> str:
-        """The one line on stderr that says what is wrong; there must be no other, and no traceback."""
+        """The one line on stderr that says what is wrong; no other but notes and progress, and no traceback."""
         assert "Traceback" not in self.stderr, self.stderr
         lines = [line for line in self.stderr.splitlines() if line.strip() and not line.startswith("note: ")]
+        lines = [line for line in lines if "  slowest: " not in line]  # progress, every few seconds
         assert len(lines) == 1, self.stderr
         assert lines[0].startswith("rtsr: "), self.stderr
         return lines[0].removeprefix("rtsr: ")

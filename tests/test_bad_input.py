@@ -144,7 +144,6 @@ def test_the_input_is_never_the_output(way: str, clip: Path, tmp_path: Path) -> 
     assert "input" in refused(tmp_path, clip, "-o", output, "--overwrite", cwd=tmp_path).sentence
 
 
-@pytest.mark.xfail(strict=True, reason="the sink overwrites and removes it")
 def test_the_unfinished_part_is_never_the_input(clip: Path, tmp_path: Path) -> None:
     """`out.mp4` is written as `out.mp4.part` until it is whole; someone may want to upscale just that file."""
     part = clip.rename(tmp_path / "out.mp4.part")
