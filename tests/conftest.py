@@ -40,6 +40,7 @@ def engines_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
     for scale in (2, 3, 4):
         save_repeat_engine(folder, scale)
+    save_repeat_engine(folder, 2, "float")  # for 10-bit video
     return folder
 
 
@@ -50,10 +51,10 @@ def engines(engines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return engines_folder
 
 
-def save_repeat_engine(folder: Path, scale: int) -> Manifest:
+def save_repeat_engine(folder: Path, scale: int, precision: str = "int8") -> Manifest:
     """Write the ONNX file and the manifest of a `phases` engine without weights: nearest neighbour."""
-    data = repeat_graph(scale)
-    name = f"repeat-x{scale}"
+    data = repeat_graph(scale) if precision == "int8" else repeat_graph_in_float(scale)
+    name = f"repeat-x{scale}" + ("" if precision == "int8" else f"-{precision}")
     (folder / f"{name}.onnx").write_bytes(data)
     manifest = Manifest(
         name=name,
@@ -62,7 +63,7 @@ def save_repeat_engine(folder: Path, scale: int) -> Manifest:
         scale=scale,
         end="fidelity",
         degradation="stream",
-        precision="int8",
+        precision=precision,
         output="phases",
         recipe="none",
         contract=CONTRACT,
@@ -80,16 +81,37 @@ def save_repeat_engine(folder: Path, scale: int) -> Manifest:
 
 def repeat_graph(scale: int) -> bytes:
     """uint8 y (N, 1, H, W) -> y_phases (N, H, W, scale * scale), every phase the pixel itself."""
+    return onnx_model(
+        scale,
+        ("Transpose", ["y"], "pixels", {"perm": [0, 2, 3, 1]}),
+        ("Concat", ["pixels"] * scale**2, "y_phases", {"axis": 3}),
+    )
+
+
+def repeat_graph_in_float(scale: int) -> bytes:
+    """The same with the ends that a trained float engine has: to float, round, clip, back to uint8."""
+    uint8, float32 = 2, 1  # of TensorProto
+    return onnx_model(
+        scale,
+        ("Cast", ["y"], "x", {"to": float32}),
+        ("Concat", ["x"] * scale**2, "phases", {"axis": 1}),
+        ("Round", ["phases"], "rounded", {}),
+        ("Clip", ["rounded", "black", "white"], "clipped", {}),
+        ("Cast", ["clipped"], "bytes", {"to": uint8}),
+        ("Transpose", ["bytes"], "y_phases", {"perm": [0, 2, 3, 1]}),
+    )
+
+
+def onnx_model(scale: int, *nodes: tuple[str, list[str], str, dict[str, object]]) -> bytes:
+    """A graph from y to y_phases of nodes (operator, inputs, output, attributes)."""
     onnx = pytest.importorskip("onnx", reason="onnx builds the test engines: pip install 'rtsr[dev]'")
     from onnx import TensorProto, helper
 
     y = helper.make_tensor_value_info("y", TensorProto.UINT8, ["n", 1, "h", "w"])
     phases = helper.make_tensor_value_info("y_phases", TensorProto.UINT8, ["n", "h", "w", scale * scale])
-    nodes = [
-        helper.make_node("Transpose", ["y"], ["pixels"], perm=[0, 2, 3, 1]),
-        helper.make_node("Concat", ["pixels"] * scale**2, ["y_phases"], axis=3),
-    ]
-    graph = helper.make_graph(nodes, "repeat", [y], [phases])
+    limits = [helper.make_tensor(name, TensorProto.FLOAT, [], [at]) for name, at in (("black", 0.0), ("white", 255.0))]
+    made = [helper.make_node(operator, inputs, [out], **attributes) for operator, inputs, out, attributes in nodes]
+    graph = helper.make_graph(made, "repeat", [y], [phases], limits)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()

@@ -184,7 +184,12 @@ def test_engines_lists_what_is_installed(engines: Path) -> None:
     assert table.code == 0
     assert all(name in table.stdout for name in ("repeat-x2", "repeat-x3", "repeat-x4"))
     document = json.loads(rtsr("engines", "--json").stdout)
-    assert [engine["scale"] for engine in document] == [2, 3, 4]
+    assert [(engine["scale"], engine["precision"]) for engine in document] == [
+        (2, "float"),
+        (2, "int8"),
+        (3, "int8"),
+        (4, "int8"),
+    ]
 
 
 def test_engines_without_engines_is_one_sentence(tmp_path: Path) -> None:

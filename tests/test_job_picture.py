@@ -214,11 +214,23 @@ def test_ten_bits_stay_ten(codec: str, suffix: str, tmp_path: Path) -> None:
     assert abs(planes_of(frames[3])[0].mean() - planes_of(decoded(source)[3])[0].mean()) < 4  # of 1023
 
 
-def test_ten_bits_are_not_rounded_to_eight_for_an_engine(engines: Path, tmp_path: Path) -> None:
+def test_ten_bits_go_through_a_float_engine_exactly(engines: Path, tmp_path: Path) -> None:
+    source = lossless_clip(tmp_path / "in.mkv", [ramp(10), bars(10)] * 3, 10, BT2020_LIMITED)
+    rtsr.upscale(source, tmp_path / "out.mkv", scale=2, model="repeat", backend="openvino", encoding=Encoding("ffv1"))
+    for frame, planes in zip(decoded(tmp_path / "out.mkv"), [ramp(10), bars(10)] * 3, strict=True):
+        assert frame.format.name == "yuv420p10le"
+        np.testing.assert_array_equal(planes_of(frame)[0], planes[0].repeat(2, 0).repeat(2, 1))
+
+
+@pytest.mark.parametrize(
+    ("scale", "backend"), [(3, "openvino"), (2, "onnxruntime")], ids=["no-float-engine", "8-bit-backend"]
+)
+def test_ten_bits_are_never_rounded_to_eight(scale: int, backend: str, engines: Path, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mkv", Video(pix_fmt="yuv420p10le", **LOSSLESS))  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="10 bits"):
-        rtsr.upscale(source, tmp_path / "out.mkv", scale=2, model="repeat", backend="openvino")
-    assert not (tmp_path / "out.mkv").exists()
+    with pytest.raises(ConfigError) as caught:
+        rtsr.upscale(source, tmp_path / "out.mkv", scale=scale, model="repeat", backend=backend)
+    assert "float" in str(caught.value) or "8-bit" in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir() if p.suffix == ".mkv"] == ["in.mkv"]
 
 
 @pytest.mark.parametrize("backend", ["openvino", "onnxruntime"])

@@ -42,8 +42,9 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     assert load_manifest(tmp_path / "repeat-x3.json") == saved
 
 
-def test_engines_are_listed_by_name(engines: Path) -> None:
-    assert [engine.name for engine in installed_engines()] == ["repeat-x2", "repeat-x3", "repeat-x4"]
+def test_all_engines_of_the_folder_are_listed(engines: Path) -> None:
+    names = sorted(engine.name for engine in installed_engines())
+    assert names == ["repeat-x2", "repeat-x2-float", "repeat-x3", "repeat-x4"]
     assert engines_folder() == engines
 
 
