@@ -13,6 +13,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from rtsr.sinks.encoding import Encoding
 SIZE = "640x360"
 FASTEST = Encoding("libx264", preset="ultrafast")
 OVERLAPPED = 0.9  # below this efficiency it is not the stages' costs that explain the speed
+DISTURBED = 0.1  # cores: from here on other programs' use of the machine shows in the figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +40,9 @@ class Benchmark:
     fps: of the whole pipeline, file to file. limit_fps: what the stages' costs allow. efficiency: fps / limit_fps.
     realtime_factor: fps / source_fps, None if the clip states no rate. whole_ms: the cost of a frame in the pipeline,
     its CPU time being that of all stages. p50_ms, p95_ms: from one frame written to the next. peak_rss_mb: of the
-    pipeline without what the benchmark itself holds, 10**6 bytes. baseline: one row per network and runtime, None if
-    not asked for.
+    pipeline without what the benchmark itself holds, 10**6 bytes. other_cores: how many cores other programs kept busy
+    while the pipeline ran, None where that cannot be known; every tenth of a core is missing in fps and efficiency.
+    baseline: one row per network and runtime, None if not asked for.
     """
 
     input: str
@@ -66,6 +69,7 @@ class Benchmark:
     p50_ms: float
     p95_ms: float
     peak_rss_mb: float | None
+    other_cores: float | None
     bottleneck: str
     machine: dict[str, Any]
     versions: dict[str, str]
@@ -153,6 +157,7 @@ def benchmark(
         p50_ms=p50_ms,
         p95_ms=p95_ms,
         peak_rss_mb=done.peak_rss_mb,
+        other_cores=median(done.other_cores) if done.other_cores else None,
         bottleneck=name_bottleneck(costs, fps / limit, usable_cores(), _remedies(model, engine.backend, encoding)),
         machine=machine(),
         versions=versions(),
@@ -207,6 +212,10 @@ def print_table(result: Benchmark, console: Console) -> None:
     memory = "" if result.peak_rss_mb is None else f"; peak memory {result.peak_rss_mb:.0f} MB"
     console.print(f"frame to frame p50 {result.p50_ms:.1f} ms, p95 {result.p95_ms:.1f} ms{memory}")
     console.print(result.bottleneck)
+    if result.other_cores is not None and result.other_cores >= DISTURBED:
+        console.print(
+            f"Other programs kept {result.other_cores:.1f} cores busy meanwhile: stop them and measure again."
+        )
     if result.baseline is not None:
         console.print(_baseline_table(result.baseline))
 

@@ -21,13 +21,21 @@ def usable_cores() -> int:
 
 
 def machine() -> dict[str, Any]:
-    """The processor, the usable cores, and how busy others kept them (load average of the last minute)."""
+    """The processor, the cores that this process may use, and the system."""
     return {
         "cpu": _cpu_model(),
         "cores": usable_cores(),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
     }
+
+
+def machine_cpu_s() -> float | None:
+    """CPU seconds that all programs together have used since the machine started; None where Linux's /proc is not."""
+    try:
+        user, nice, system, _, _, irq, softirq, steal, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]
+    except (OSError, ValueError):
+        return None
+    return sum(map(int, (user, nice, system, irq, softirq, steal))) / os.sysconf("SC_CLK_TCK")
 
 
 def versions() -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rtsr import pipeline
 from rtsr.backends import Engine
-from rtsr.bench_machine import peak_rss_mb, reset_peak_rss
+from rtsr.bench_machine import machine_cpu_s, peak_rss_mb, reset_peak_rss
 from rtsr.errors import ConfigError
 from rtsr.frames import Frame, FrameBatch, VideoSpec, batched
 from rtsr.sinks.encoding import Encoding
@@ -56,8 +56,9 @@ def median_cost(costs: Sequence[Cost]) -> Cost:
 class Rounds:
     """One cost per round for each stage and for the whole pipeline. frames: of one round.
 
-    intervals_ms: between a frame written and the next, of all rounds. peak_rss_mb: of the pipeline, before any frame
-    was held. held: decoded frames, spec: of the clip; both for measuring other engines on the same pictures.
+    intervals_ms: between a frame written and the next, of all rounds. other_cores: how many cores other programs kept
+    busy while the whole pipeline ran, for each round; empty where that cannot be known. peak_rss_mb: of the pipeline,
+    before any frame was held. held: decoded frames, for measuring other engines on the same pictures.
     """
 
     spec: VideoSpec
@@ -66,6 +67,7 @@ class Rounds:
     infer: list[Cost] = field(default_factory=list)
     encode: list[Cost] = field(default_factory=list)
     intervals_ms: list[float] = field(default_factory=list)
+    other_cores: list[float] = field(default_factory=list)
     frames: int = 0
     held: list[FrameBatch] = field(default_factory=list)
     peak_rss_mb: float | None = None
@@ -109,9 +111,15 @@ class MainJob:
 
     def _add_whole(self, result: Rounds) -> None:
         written: list[float] = []
-        result.whole.append(cost_of(lambda: self.run_whole(self.frames, written)))
-        result.intervals_ms += (np.diff(written) * 1e3).tolist()
+        before = machine_cpu_s()
+        cost = cost_of(lambda: self.run_whole(self.frames, written))
+        after = machine_cpu_s()
+        result.whole.append(cost)
         result.frames = len(written)
+        result.intervals_ms += (np.diff(written) * 1e3).tolist()
+        if before is not None and after is not None:
+            all_ms = (after - before) * 1e3 / result.frames
+            result.other_cores.append(max(all_ms - cost.cpu_ms, 0.0) / cost.wall_ms)
 
     def run_whole(self, frames: int, written: list[float] | None = None) -> int:
         """File to file, as `rtsr upscale` does it, opening and closing included. written gets perf_counter() times."""
