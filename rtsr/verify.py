@@ -7,6 +7,7 @@ few moments for what they show.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,7 @@ from rtsr.sinks.copy import StreamPlan, copy_tags
 from rtsr.sources.file import main_video, open_input
 
 MOMENTS = 6  # pictures compared; each costs a seek and a few decoded frames
+AFTER_KEY = 5  # frames: far enough to see predicted pictures too, near enough not to decode a whole segment at HR
 _AVI_SLACK = Fraction(1, 10)  # AVI has no pts: its reader guesses how far pictures are reordered
 _SAME_PICTURE_DB = 20.0  # downscaled output against input: 30 and more when right, under 15 for another picture
 
@@ -49,7 +51,7 @@ class Verdict:
 class _Stream:
     """One stream's packets: times in seconds, exact; digest over all payloads.
 
-    resolution: a tick of its clock. slack: how far the container's reader may guess beside.
+    resolution: a tick of its clock. slack: how far the container's reader may guess beside. keys: pts of keyframes.
     """
 
     kind: str
@@ -60,6 +62,7 @@ class _Stream:
     slack: Fraction
     metadata: dict[str, str]
     disposition: int
+    keys: list[Fraction] = field(default_factory=list)
 
 
 def verify(
@@ -82,7 +85,7 @@ def verify(
     wanted = [s for s in before if kept is None or s.index in kept]
     _compare_copies(wanted, after, video_in, video_out, start, verdict)
     if not verdict.findings:
-        _compare_moments(source, output, video_in.pts, video_out.pts, verdict)
+        _compare_moments(source, output, video_in.pts, video_out, verdict)
     return verdict
 
 
@@ -115,6 +118,8 @@ def _read(path: Path, start: Fraction | None, end: Fraction | None) -> list[_Str
                     continue
                 if time is not None:
                     streams[packet.stream.index].pts.append(time)
+                    if is_video and packet.is_keyframe:
+                        streams[packet.stream.index].keys.append(time)
                 if not is_video:
                     digests[packet.stream.index].update(_payload(packet))
         except av.error.FFmpegError as error:
@@ -232,13 +237,13 @@ def _compare_copies(
             verdict.expect(was == now, f"{label}: {key} went from {was!r} to {now!r}")
 
 
-def _compare_moments(
-    source: Path, output: Path, pts_in: list[Fraction], pts_out: list[Fraction], verdict: Verdict
-) -> None:
+def _compare_moments(source: Path, output: Path, pts_in: list[Fraction], after: _Stream, verdict: Verdict) -> None:
     """Compare pictures at a few moments: black, frozen, shifted or recoloured output does not pass."""
     if not pts_in:
         return
-    picks = sorted({round(i * (len(pts_in) - 1) / max(MOMENTS - 1, 1)) for i in range(MOMENTS)})
+    pts_out = after.pts
+    evenly = (round(i * (len(pts_in) - 1) / max(MOMENTS - 1, 1)) for i in range(MOMENTS))
+    picks = sorted({_near_keyframe(pick, pts_out, after.keys) for pick in evenly})
     lowest = float("inf")
     for pick in picks:
         moment = pts_in[pick]
@@ -258,6 +263,12 @@ def _compare_moments(
     verdict.facts["lowest_likeness_db"] = round(lowest, 2)
 
 
+def _near_keyframe(pick: int, pts: list[Fraction], keys: list[Fraction]) -> int:
+    """A frame at or before the picked one that decodes soon: at most AFTER_KEY frames behind its keyframe."""
+    key = max((bisect_left(pts, k) for k in keys if k <= pts[pick]), default=pick)
+    return min(pick, key + AFTER_KEY)
+
+
 def _picture_at(path: Path, moment: Fraction) -> np.ndarray | None:
     """Luma (H, W) as 8 bits of the picture shown at a moment; None if nothing decodes there."""
     with open_input(path) as container:
@@ -266,17 +277,17 @@ def _picture_at(path: Path, moment: Fraction) -> np.ndarray | None:
         time_base = Fraction(stream.time_base or 1)
         if container.format.name != "mpegts":  # which seeks to where it likes
             container.seek(int(moment / time_base), stream=stream, backward=True)
-        best: np.ndarray | None = None
+        last: av.VideoFrame | None = None
         for packet in container.demux(stream):
             try:
                 pictures = packet.decode()
             except av.error.InvalidDataError:
                 continue
             for picture in pictures:
-                best = _luma8(picture)  # type: ignore[arg-type]
+                last = picture  # type: ignore[assignment]
                 if picture.pts is None or picture.pts * time_base >= moment:
-                    return best
-        return best
+                    return _luma8(last)  # type: ignore[arg-type]
+        return _luma8(last) if last else None
 
 
 def _luma8(picture: av.VideoFrame) -> np.ndarray:
