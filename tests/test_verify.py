@@ -97,21 +97,24 @@ def test_subtitles_that_are_missing(tmp_path: Path) -> None:
     assert "subtitle" in "; ".join(verify(source, output).findings)
 
 
-LATER = pytest.mark.xfail(strict=True, reason="only the luma is compared")
+LUMA_ONLY = pytest.mark.xfail(strict=True, reason="only the luma is compared")
+NEAR_KEYFRAMES = pytest.mark.xfail(strict=True, reason="only pictures just behind a keyframe are compared")
 
 
 @pytest.mark.parametrize(
     "planes",
     [
         pytest.param([LARGE[0]] * 24, id="frozen"),
-        pytest.param([LARGE[i] for i in [*range(12), *[12] * 12]], id="frozen-halfway"),
+        pytest.param([LARGE[i] for i in [*range(12), *[12] * 12]], id="frozen-halfway", marks=NEAR_KEYFRAMES),
         pytest.param(
             [tuple(np.full_like(p, v) for p, v in zip(f, (16, 128, 128), strict=True)) for f in LARGE], id="black"
         ),
         pytest.param(LARGE[::-1], id="backwards"),
         pytest.param([tuple(p[::-1] for p in f) for f in LARGE], id="upside-down"),
-        pytest.param([(y, np.full_like(u, 128), np.full_like(v, 128)) for y, u, v in LARGE], id="grey", marks=LATER),
-        pytest.param([(y, v, u) for y, u, v in LARGE], id="swapped-chroma", marks=LATER),
+        pytest.param(
+            [(y, np.full_like(u, 128), np.full_like(v, 128)) for y, u, v in LARGE], id="grey", marks=LUMA_ONLY
+        ),
+        pytest.param([(y, v, u) for y, u, v in LARGE], id="swapped-chroma", marks=LUMA_ONLY),
     ],
 )
 def test_other_pictures(planes: list[Planes], source: Path) -> None:
