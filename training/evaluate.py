@@ -173,6 +173,22 @@ def x264(frames: list[list[Picture]], crf: int) -> list[Picture]:
         return [plane_array(frame.planes[0]) for frame in container.decode(video=0)]
 
 
+def flat_error(upscale: Upscale, scale: int) -> tuple[int, int]:
+    """(largest error, largest spread within a block of s x s pixels) on flat patches of the levels 16..235, code values.
+
+    More than 1 shows as a fixed grid on walls and skies.
+    """
+    levels, side, margin = np.arange(16, 236), 40, 14  # margin: beyond the reach of the deepest net
+    tiles = levels.reshape(11, 20).astype(np.uint8).repeat(side, 0).repeat(side, 1)
+    blocks = (
+        upscale(tiles).reshape(11, side * scale, 20, side * scale).transpose(0, 2, 1, 3).reshape(220, side * scale, -1)
+    )
+    inner = blocks[:, margin * scale : -margin * scale, margin * scale : -margin * scale].astype(int)
+    error = np.abs(inner - levels[:, None, None]).max()
+    spread = (inner.max(axis=(1, 2)) - inner.min(axis=(1, 2))).max()
+    return int(error), int(spread)
+
+
 def measure(what: str, sets: Path, clips: Path | None = None) -> dict:
     """All figures of one engine or interpolation."""
     upscale, scale = open_upscaler(what)

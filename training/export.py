@@ -16,9 +16,9 @@ import torch
 
 from rtsr.manifest import CONTRACT, Manifest, load_manifest
 from training import checkpoint, graphs, train
-from training.evaluate import engine_upscaler, measure, shuffle
+from training.evaluate import engine_upscaler, flat_error, measure, shuffle
 from training.models import TIERS, Conv, build, run_fused
-from training.quantize import from_weights
+from training.quantize import from_weights, straighten
 
 
 class ParityError(Exception):
@@ -28,7 +28,7 @@ class ParityError(Exception):
 def load_layers(state: dict) -> list[Conv] | list[graphs.QuantConv]:
     """The fused layers of a checkpoint: float, or int8 if it comes from training.quantize."""
     if "weights.0" in state["ema"]:
-        return from_weights(state["ema"]).fuse()
+        return straighten(from_weights(state["ema"]).fuse())
     G = build(state["args"]["tier"], state["args"]["scale"])
     G.load_state_dict(state["ema"])
     return G.fuse()
@@ -107,6 +107,7 @@ def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest
 def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
     """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin."""
     quality = measure(str(file), sets, clips)
+    quality["flat_max_error"] = flat_error(engine_upscaler(file)[0], manifest.scale)[0]
     twin = file.parent / f"{manifest.name.replace('-int8', '-float')}.json"
     if manifest.precision == "int8" and twin.exists():
         floats = load_manifest(twin).quality

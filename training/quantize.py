@@ -93,6 +93,30 @@ def quantise(weight: Tensor, bias: Tensor) -> QuantConv:
     return QuantConv(codes.numpy().astype(np.int8), step.numpy().astype(np.float32), bias.numpy().astype(np.float32))
 
 
+def straighten(layers: list[QuantConv]) -> list[QuantConv]:
+    """Set the tail's scale and bias so that every phase of a flat picture comes out at the picture's own level.
+
+    Rounded weights no longer sum to what they summed to: each of the s*s phases of a bright wall then has an error of
+    its own, seen as a fixed grid. On a flat picture a 3x3 kernel acts as the sum of its weights, so the tail's integer
+    sums A(level) are known exactly; scale * A + bias is fitted to the level over 16..235, by least squares. The scale
+    moves by about 1 %, which no edge shows; PSNR gains 0.05 dB (LOG.md).
+    """
+    *hidden, tail = layers
+    levels = np.arange(16, 236)
+    x = levels[None].astype(np.float64)
+    for layer in hidden:
+        x = kernel_sums(layer) @ x * layer.scale[:, None] + layer.bias[:, None] * 255
+        x = x.round().clip(0, 255)
+    fits = [np.polyfit(sums, levels, 1) for sums in kernel_sums(tail) @ x]
+    scale, bias = (np.array(column, np.float32) for column in zip(*fits, strict=True))
+    return [*hidden, QuantConv(tail.weight, scale, bias / np.float32(255))]
+
+
+def kernel_sums(layer: QuantConv) -> np.ndarray:
+    """(out, in): what a 3x3 kernel does to a flat picture."""
+    return layer.weight.astype(np.float64).sum(axis=(2, 3))
+
+
 @torch.no_grad()
 def fill_range(layers: list[Conv], pairs: list[Pair], quantile: float = 0.9999) -> list[Conv]:
     """Scale every hidden channel so that `quantile` of its values on real pictures fills [0, 1]: the same net."""
