@@ -266,8 +266,8 @@ def main() -> None:
     except RtsrError as error:
         _fail(str(error), error.exit_code)
     except SystemExit as exit:  # typer has said on stderr what is wrong with the options
-        if exit.code not in (0, None, 1) and "--json" in sys.argv:
-            _fail("the command line is wrong; see above", int(exit.code))
+        if exit.code == 2 and "--json" in sys.argv:
+            _fail("the command line is wrong; see above", 2)
         raise
     except MemoryError:
         _fail("out of memory; a smaller --model or --scale needs less", 1)

@@ -20,13 +20,14 @@ import cv2
 import numpy as np
 
 from rtsr.errors import SourceError
-from rtsr.sinks.copy import StreamPlan, copy_tags
+from rtsr.sinks.copy import ISO_639_2B, StreamPlan, copy_tags
 from rtsr.sources.file import main_video, open_input
 
 MOMENTS = 6  # pictures compared; each costs a seek and a few decoded frames
 AFTER_KEY = 5  # frames: far enough to see predicted pictures too, near enough not to decode a whole segment at HR
 _AVI_SLACK = Fraction(1, 10)  # AVI has no pts: its reader guesses how far pictures are reordered
-_SAME_PICTURE_DB = 20.0  # downscaled output against input: 30 and more when right, under 15 for another picture
+# Downscaled output against input. Luma: 30 and more when right, under 15 for another picture. Chroma is smoother.
+_SAME_LUMA_DB, _SAME_CHROMA_DB = 20.0, 25.0
 
 
 @dataclass(slots=True)
@@ -233,7 +234,7 @@ def _compare_copies(
         copy_tags(stream.metadata, tags)
         copy_tags(match.metadata, kept)
         for key in ("language", "title"):
-            was, now = tags.get(key, "und"), kept.get(key, "und")
+            was, now = (ISO_639_2B.get(each.get(key, "und"), each.get(key, "und")) for each in (tags, kept))
             verdict.expect(was == now, f"{label}: {key} went from {was!r} to {now!r}")
 
 
@@ -243,7 +244,8 @@ def _compare_moments(source: Path, output: Path, pts_in: list[Fraction], after: 
         return
     pts_out = after.pts
     evenly = (round(i * (len(pts_in) - 1) / max(MOMENTS - 1, 1)) for i in range(MOMENTS))
-    picks = sorted({_near_keyframe(pick, pts_out, after.keys) for pick in evenly})
+    near = {_near_keyframe(pick, pts_out, after.keys) for pick in evenly}
+    picks = sorted(near | {len(pts_in) - 1})  # the last frame too, wherever its keyframe is: a film frozen midway
     lowest = float("inf")
     for pick in picks:
         moment = pts_in[pick]
@@ -251,14 +253,12 @@ def _compare_moments(source: Path, output: Path, pts_in: list[Fraction], after: 
         if a is None or b is None:
             verdict.findings.append(f"no picture can be decoded at {float(moment):.3f} s")
             continue
-        small = cv2.resize(b, (a.shape[1], a.shape[0]), interpolation=cv2.INTER_AREA)
-        mse = float(np.mean((small.astype(np.float32) - a.astype(np.float32)) ** 2))
-        likeness = 10 * np.log10(255**2 / max(mse, 1e-9))
-        lowest = min(lowest, likeness)
-        verdict.expect(
-            likeness >= _SAME_PICTURE_DB,
-            f"the picture at {float(moment):.3f} s differs from the input's ({likeness:.1f} dB)",
-        )
+        likeness = [_likeness(p, q) for p, q in zip(a, b, strict=False)]
+        lowest = min(lowest, *likeness)
+        for plane, db in zip(("luma", "U", "V"), likeness, strict=False):
+            wanted = _SAME_LUMA_DB if plane == "luma" else _SAME_CHROMA_DB
+            sentence = f"the picture at {float(moment):.3f} s differs from the input's in its {plane} ({db:.1f} dB)"
+            verdict.expect(db >= wanted, sentence)
     verdict.facts["moments"] = len(picks)
     verdict.facts["lowest_likeness_db"] = round(lowest, 2)
 
@@ -269,8 +269,8 @@ def _near_keyframe(pick: int, pts: list[Fraction], keys: list[Fraction]) -> int:
     return min(pick, key + AFTER_KEY)
 
 
-def _picture_at(path: Path, moment: Fraction) -> np.ndarray | None:
-    """Luma (H, W) as 8 bits of the picture shown at a moment; None if nothing decodes there."""
+def _picture_at(path: Path, moment: Fraction) -> list[np.ndarray] | None:
+    """Planes as 8 bits of the picture shown at a moment, luma (H, W) first; None if nothing decodes there."""
     with open_input(path) as container:
         stream = main_video(container, path)
         stream.thread_type = "AUTO"
@@ -286,11 +286,18 @@ def _picture_at(path: Path, moment: Fraction) -> np.ndarray | None:
             for picture in pictures:
                 last = picture  # type: ignore[assignment]
                 if picture.pts is None or picture.pts * time_base >= moment:
-                    return _luma8(last)  # type: ignore[arg-type]
-        return _luma8(last) if last else None
+                    return _planes8(last)  # type: ignore[arg-type]
+        return _planes8(last) if last else None
 
 
-def _luma8(picture: av.VideoFrame) -> np.ndarray:
-    plane = np.asarray(np.from_dlpack(picture.planes[0]), np.int32)
-    bits = picture.format.components[0].bits
-    return (plane >> (bits - 8)).astype(np.uint8)
+def _planes8(picture: av.VideoFrame) -> list[np.ndarray]:
+    shift = picture.format.components[0].bits - 8
+    planes = [np.from_dlpack(plane) for plane in picture.planes]
+    return [(np.asarray(plane, np.int32) >> shift).astype(np.uint8) if shift else plane for plane in planes]
+
+
+def _likeness(small: np.ndarray, large: np.ndarray) -> float:
+    """PSNR in dB of a plane against a larger one brought down to its size."""
+    same_size = cv2.resize(large, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_AREA)
+    mse = float(np.mean((same_size.astype(np.float32) - small.astype(np.float32)) ** 2))
+    return float(10 * np.log10(255**2 / max(mse, 1e-9)))

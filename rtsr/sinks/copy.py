@@ -22,6 +22,12 @@ from rtsr.sources.file import main_video, open_input
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
+# Languages with two ISO 639-2 codes: mov knows the bibliographic one only, and FFmpeg writes `und` for the other.
+ISO_639_2B = {
+    **{"deu": "ger", "nld": "dut", "zho": "chi", "ell": "gre", "isl": "ice", "fas": "per", "ron": "rum", "ces": "cze"},
+    **{"slk": "slo", "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "kat": "geo", "mkd": "mac", "msa": "may"},
+    **{"bod": "tib", "cym": "wel", "fra": "fre"},
+}
 _FINEST_CLOCK = 7_200_000  # ticks a second; a multiple of 90 kHz, 48 kHz and 24, 25, 30 frames a second
 # Matroska keeps covers as attachments of these names.
 _COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
@@ -170,6 +176,8 @@ class CopiedStreams:
             return None
         added = self._output.add_stream_from_template(stream, opaque=True)
         copy_tags(stream.metadata, added.metadata)
+        if self._output.format.name == "mov" and (code := ISO_639_2B.get(stream.metadata.get("language", ""))):
+            added.metadata["language"] = code
         if stream.type != "attachment":
             added.disposition = stream.disposition
         return added

@@ -9,6 +9,7 @@ from typing import Any
 
 import av
 import av.bitstream
+import av.codec.codec
 import av.container
 
 from rtsr.errors import SinkError
@@ -43,7 +44,7 @@ def join(
         av.open(ffmpeg_path(folder / segments[0].file)) as first,
     ):
         template = first.streams.video[0]
-        video = container.add_stream_from_template(template, opaque=True)
+        video = _video_like(container, template, spec)
         if spec.rotation:
             video.set_display_rotation(spec.rotation)
         copied = CopiedStreams(copy_from, container, plans, start, end) if copy_from else None
@@ -75,6 +76,16 @@ def join(
         copied.until(None)
         copied.close()
         return sum(copied.copied.values())
+
+
+def _video_like(container: av.container.OutputContainer, template: Any, spec: VideoSpec) -> Any:
+    """The output's video stream, with the rate that mov needs to make a timecode track."""
+    try:
+        video = container.add_stream_from_template(template)
+    except av.codec.codec.UnknownCodecError:  # AV1's decoder has another name than any encoder
+        return container.add_stream_from_template(template, opaque=True)
+    video.codec_context.framerate = spec.rate or 24
+    return video
 
 
 def _packets(path: Path, template: Any, fmt: str) -> Iterator[av.Packet]:
