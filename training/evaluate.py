@@ -88,7 +88,9 @@ def measure_sets(upscale: Upscale, scale: int, folder: Path) -> dict[str, dict[s
     return result
 
 
+@lru_cache(maxsize=512)
 def read_y(file: Path) -> Picture:
+    """Luma of a picture file; kept in memory, as many engines are measured on the same ones. Don't write to it."""
     bgr = cv2.imread(str(file), cv2.IMREAD_COLOR)
     if bgr is None:
         raise SystemExit(f"{file} is not a picture that can be read")
@@ -174,15 +176,14 @@ def x264(frames: list[list[Picture]], crf: int) -> list[Picture]:
 
 
 def flat_error(upscale: Upscale, scale: int) -> tuple[int, int]:
-    """(largest error, largest spread within a block of s x s pixels) on flat patches of the levels 16..235, code values.
+    """(largest error, largest spread within a patch) on flat patches of the levels 16..235, in code values.
 
     More than 1 shows as a fixed grid on walls and skies.
     """
     levels, side, margin = np.arange(16, 236), 40, 14  # margin: beyond the reach of the deepest net
     tiles = levels.reshape(11, 20).astype(np.uint8).repeat(side, 0).repeat(side, 1)
-    blocks = (
-        upscale(tiles).reshape(11, side * scale, 20, side * scale).transpose(0, 2, 1, 3).reshape(220, side * scale, -1)
-    )
+    large = side * scale
+    blocks = upscale(tiles).reshape(11, large, 20, large).transpose(0, 2, 1, 3).reshape(220, large, large)
     inner = blocks[:, margin * scale : -margin * scale, margin * scale : -margin * scale].astype(int)
     error = np.abs(inner - levels[:, None, None]).max()
     spread = (inner.max(axis=(1, 2)) - inner.min(axis=(1, 2))).max()

@@ -105,7 +105,15 @@ def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest
 
 
 def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
-    """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin."""
+    """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin.
+
+    A planes engine has its phases twin's luma to the bit (tests/training), so it gets that one's figures.
+    """
+    phases = file.parent / f"{manifest.name.removesuffix('-planes')}.json"
+    if manifest.output == "planes" and phases.exists():
+        manifest.quality.update(load_manifest(phases).quality)
+        manifest.save(file.parent)
+        return
     quality = measure(str(file), sets, clips)
     quality["flat_max_error"] = flat_error(engine_upscaler(file)[0], manifest.scale)[0]
     twin = file.parent / f"{manifest.name.replace('-int8', '-float')}.json"
