@@ -11,7 +11,7 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
-from rtsr.backends.phases import enlarge_chroma, interleave
+from rtsr.backends.phases import bordered_shape, enlarge_chroma, fill_bordered, interleave
 from rtsr.errors import EngineError
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, read_engine
@@ -85,7 +85,7 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": "f32",  # what an engine leaves in float stays float: same result everywhere
         }
         try:
-            self._model.reshape({"y": list(batch.y.shape)})
+            self._model.reshape({"y": bordered_shape(batch.y)})
             compiled = self._core.compile_model(self._model, "CPU", options)
             # One more than streams, so that a finished request waiting to be collected leaves no core idle.
             self._requests = [compiled.create_infer_request() for _ in range(streams + 1)]
@@ -95,7 +95,7 @@ class OpenVinoEngine:
 
     def _start(self, request: ov.InferRequest, batch: FrameBatch) -> None:
         try:
-            request.get_input_tensor().data[:] = batch.y  # decoder's rows are padded, OpenVINO's are not
+            fill_bordered(request.get_input_tensor().data, batch.y)
             request.start_async()
         except RuntimeError as error:
             raise inference_error(self, batch, _first_line(error)) from error

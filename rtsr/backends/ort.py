@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime as ort
 
 from rtsr.backends import inference_error
-from rtsr.backends.phases import enlarge_chroma, interleave
+from rtsr.backends.phases import bordered_shape, enlarge_chroma, fill_bordered, interleave
 from rtsr.errors import EngineError
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, read_engine
@@ -34,8 +34,10 @@ class OrtEngine:
     def infer(self, batch: FrameBatch) -> FrameBatch:
         if batch.y.dtype != np.uint8:
             raise EngineError(f"{self.name} takes 8-bit video; this is {batch.y.dtype}")
+        y = np.empty(bordered_shape(batch.y), np.uint8)
+        fill_bordered(y, batch.y)
         try:
-            (phases,) = self._session.run(["y_phases"], {"y": np.ascontiguousarray(batch.y)})
+            (phases,) = self._session.run(["y_phases"], {"y": y})
         except Exception as error:
             raise inference_error(self, batch, error) from error
         return batch.with_planes(interleave(np.asarray(phases), self.scale), enlarge_chroma(batch, self.scale))

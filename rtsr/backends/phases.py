@@ -17,15 +17,37 @@ from rtsr.frames import ChromaSiting, FrameBatch, chroma_size
 _WORDS = {2: np.dtype(np.uint16), 3: np.dtype("V3"), 4: np.dtype(np.uint32), 6: np.dtype("V6"), 8: np.dtype(np.uint64)}
 
 
+# Pixels repeated around the frame before inference. Convolutions see zeros beyond their input, which would darken the
+# rim of a bright picture by up to 34 code values; with this border they see it nowhere. Costs 7 % more at 640x360.
+BORDER = 8
+
+
+def bordered_shape(y: np.ndarray) -> list[int]:
+    """Shape of y (N, 1, H, W) with its border."""
+    n, channels, height, width = y.shape
+    return [n, channels, height + 2 * BORDER, width + 2 * BORDER]
+
+
+def fill_bordered(target: np.ndarray, y: np.ndarray) -> None:
+    """Copy y (N, 1, H, W) into the middle of target and repeat its outermost pixels around it."""
+    b = BORDER
+    target[..., b:-b, b:-b] = y
+    target[..., :b, b:-b] = y[..., :1, :]
+    target[..., -b:, b:-b] = y[..., -1:, :]
+    target[..., :b] = target[..., b : b + 1]
+    target[..., -b:] = target[..., -b - 1 : -b]
+
+
 def interleave(phases: np.ndarray, scale: int) -> np.ndarray:
-    """Pixel shuffle: (N, H, W, scale*scale), uint8 or uint16 -> (N, 1, scale*H, scale*W), a new array.
+    """Pixel shuffle of what lies within the border: (N, H + 2 * BORDER, W + 2 * BORDER, scale*scale), uint8 or uint16
+    -> (N, 1, scale*H, scale*W), a new array.
 
     Phase i * scale + j of LR pixel (h, w) is HR pixel (h * scale + i, w * scale + j), as torch's pixel_shuffle.
     """
-    n, height, width, _ = phases.shape
+    n, height, width = phases.shape[0], phases.shape[1] - 2 * BORDER, phases.shape[2] - 2 * BORDER
     y = np.empty((n, 1, height * scale, width * scale), phases.dtype)
     word = _WORDS[scale * phases.itemsize]
-    words = np.ascontiguousarray(phases).view(word)  # (N, H, W, scale)
+    words = np.ascontiguousarray(phases).view(word)[:, BORDER:-BORDER, BORDER:-BORDER]  # (N, H, W, scale)
     y.view(word).reshape(n, height, scale, width)[:] = words.transpose(0, 1, 3, 2)
     return y
 
