@@ -47,7 +47,6 @@ def before(end: Fraction, source: Path, kind: str, number: int = 0) -> list[tupl
     return [(p.data, p.pts) for p in packets(source, kind, number) if p.pts is not None and p.pts < end]
 
 
-@pytest.mark.xfail(strict=True, reason="the timecode track is not made anew")
 def test_sound_and_telemetry_of_an_action_camera(clips: Path, tmp_path: Path) -> None:
     """gopro: a timecode track, which the muxer makes anew, and telemetry of a codec that FFmpeg does not know."""
     source, output, end = real(clips, "gopro_hero7_480p_aac.mp4"), tmp_path / "out.mp4", Fraction(2)
