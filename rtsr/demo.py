@@ -14,7 +14,7 @@ from rtsr.job import upscale
 from rtsr.sinks.encoding import Encoding
 
 SCALE, WIDTH, HEIGHT, RATE, SECONDS = 4, 320, 180, 24, 4
-CROP = (slice(250, 490), slice(470, 790))  # of the large picture: text, fine lines and an edge
+CROP = (slice(230, 470), slice(690, 1010))  # of the large picture: text, fine lines and an edge
 _TONE_HZ, _AUDIO_RATE = 440, 48_000
 
 
