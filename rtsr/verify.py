@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from rtsr.errors import SourceError
-from rtsr.sinks.copy import ISO_639_2B, StreamPlan, copy_tags
+from rtsr.sinks.copy import SAME_LANGUAGE, StreamPlan, copy_tags
 from rtsr.sources.file import main_video, open_input
 
 MOMENTS = 6  # pictures compared; each costs a seek and a few decoded frames
@@ -234,7 +234,7 @@ def _compare_copies(
         copy_tags(stream.metadata, tags)
         copy_tags(match.metadata, kept)
         for key in ("language", "title"):
-            was, now = (ISO_639_2B.get(each.get(key, "und"), each.get(key, "und")) for each in (tags, kept))
+            was, now = (SAME_LANGUAGE.get(each.get(key, "und"), each.get(key, "und")) for each in (tags, kept))
             verdict.expect(was == now, f"{label}: {key} went from {was!r} to {now!r}")
 
 

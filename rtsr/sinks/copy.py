@@ -22,12 +22,14 @@ from rtsr.sources.file import main_video, open_input
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
 _TIMECODE = "timecode"
-# Languages with two ISO 639-2 codes: mov knows the bibliographic one only, and FFmpeg writes `und` for the other.
-ISO_639_2B = {
-    **{"deu": "ger", "nld": "dut", "zho": "chi", "ell": "gre", "isl": "ice", "fas": "per", "ron": "rum", "ces": "cze"},
-    **{"slk": "slo", "sqi": "alb", "hye": "arm", "eus": "baq", "mya": "bur", "kat": "geo", "mkd": "mac", "msa": "may"},
-    **{"bod": "tib", "cym": "wel", "fra": "fre"},
+# Languages with two ISO 639-2 codes, bibliographic -> terminological, and QuickTime's own spelling of Swedish.
+SAME_LANGUAGE = {
+    **{"ger": "deu", "dut": "nld", "gre": "ell", "ice": "isl", "chi": "zho", "alb": "sqi", "mac": "mkd", "arm": "hye"},
+    **{"geo": "kat", "tib": "bod", "bur": "mya", "may": "msa", "wel": "cym", "baq": "eus", "sve": "swe"},
+    **{"fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk", "per": "fas"},
 }
+# Of those, QuickTime has these in the first spelling, all others in the second; FFmpeg writes `und` for the rest.
+_MOV_FIRST = set("ger dut gre ice chi alb mac arm geo tib bur may wel baq sve".split())  # noqa: SIM905
 _FINEST_CLOCK = 7_200_000  # ticks a second; a multiple of 90 kHz, 48 kHz and 24, 25, 30 frames a second
 # Matroska keeps covers as attachments of these names.
 _COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
@@ -112,6 +114,12 @@ def _refusal(stream: Any, container_format: str) -> str:
     return ""
 
 
+def _mov_language(code: str) -> str:
+    """A language code in the spelling that FFmpeg's mov muxer knows."""
+    code = SAME_LANGUAGE.get(code, code)
+    return next((first for first in _MOV_FIRST if SAME_LANGUAGE[first] == code), code)
+
+
 def _is_cover(stream: Any) -> bool:
     return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
@@ -176,8 +184,8 @@ class CopiedStreams:
             return None
         added = self._output.add_stream_from_template(stream, opaque=True)
         copy_tags(stream.metadata, added.metadata)
-        if self._output.format.name == "mov" and (code := ISO_639_2B.get(stream.metadata.get("language", ""))):
-            added.metadata["language"] = code
+        if self._output.format.name == "mov" and (language := stream.metadata.get("language")):
+            added.metadata["language"] = _mov_language(language)
         if stream.type != "attachment":
             added.disposition = stream.disposition
         return added
