@@ -18,8 +18,8 @@ _WORDS = {2: np.dtype(np.uint16), 3: np.dtype("V3"), 4: np.dtype(np.uint32), 6: 
 
 
 # Pixels mirrored around the frame before inference. Convolutions see zeros beyond their input, which would darken the
-# rim of a bright picture by up to 34 code values. Costs 7 % more at 640x360. Mirrored rims come out up to 0.09 dB better
-# on Set14 than repeated ones.
+# rim of a bright picture by up to 34 code values. Costs 7 % more at 640x360. Mirrored rims come out up to 0.09 dB
+# better on Set14 than repeated ones.
 BORDER = 8
 
 
