@@ -36,7 +36,7 @@ def table(engines: list[Manifest]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     lines += [quality_row(engine) for engine in engines]
-    clips = [row for engine in engines for row in clip_rows(engine)]
+    clips = [row for engine in engines if engine.output == "phases" for row in clip_rows(engine)]
     if clips:
         lines += [
             "",
