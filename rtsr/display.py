@@ -120,20 +120,12 @@ def clock_time(seconds: float) -> str:
 
 def engines_table(engines: list[Manifest]) -> None:
     """Print the installed engines with their measured figures, on stdout."""
-    table = Table("name", "tier", "scale", "for", "precision", "output", "params", "MACs/px")
-    for column in ("Set5", "Set14", "BSD100"):
-        table.add_column(f"{column} dB", justify="right")
+    table = Table()
+    table.add_column("engine", no_wrap=True)  # tier, scale, degradation, precision: the name has them all
+    for column in ("MACs/px", "Set5 dB", "Set14", "BSD100"):
+        table.add_column(column, justify="right", no_wrap=True)
     for engine in engines:
         psnr = engine.quality.get("psnr_y") or {}
-        table.add_row(
-            engine.name,
-            engine.tier,
-            f"x{engine.scale}",
-            engine.degradation,
-            engine.precision,
-            engine.output,
-            f"{engine.parameters:,}",
-            f"{engine.macs_per_lr_pixel:,}",
-            *(f"{psnr[name]:.2f}" if name in psnr else "-" for name in ("Set5", "Set14", "BSD100")),
-        )
+        figures = (f"{psnr[name]:.2f}" if name in psnr else "-" for name in ("Set5", "Set14", "BSD100"))
+        table.add_row(engine.name, f"{engine.macs_per_lr_pixel:,}", *figures)
     Console().print(table)
