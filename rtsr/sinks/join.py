@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -56,21 +57,23 @@ def join(
         last_dts: int | None = None
         for segment in segments:
             offset = (segment.first_pts - origin) * spec.time_base
-            for packet in _packets(folder / segment.file, template, fmt):
-                assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
-                time_base = packet.time_base
-                shift = round(offset / time_base)
-                is_last = packet.pts * time_base == (segment.last_pts - segment.first_pts) * spec.time_base
-                if is_last and segment.last_duration:
-                    packet.duration = round(segment.last_duration * spec.time_base / time_base)
-                packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                if last_dts is not None and packet.dts <= last_dts:
-                    packet.dts = last_dts + 1  # on VFR the reorder delay of neighbours can differ by a moment
-                last_dts = packet.dts
-                if copied:
-                    copied.until(packet.dts * time_base)
-                packet.stream = video
-                container.mux(packet)
+            again = segment is segments[0]  # opening costs 23 ms, and the first is open
+            with nullcontext(first) if again else av.open(ffmpeg_path(folder / segment.file)) as opened:
+                for packet in _packets(opened, template, fmt):
+                    assert packet.pts is not None and packet.dts is not None and packet.time_base is not None
+                    time_base = packet.time_base
+                    shift = round(offset / time_base)
+                    is_last = packet.pts * time_base == (segment.last_pts - segment.first_pts) * spec.time_base
+                    if is_last and segment.last_duration:
+                        packet.duration = round(segment.last_duration * spec.time_base / time_base)
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    if last_dts is not None and packet.dts <= last_dts:
+                        packet.dts = last_dts + 1  # on VFR the reorder delay of neighbours can differ by a moment
+                    last_dts = packet.dts
+                    if copied:
+                        copied.until(packet.dts * time_base)
+                    packet.stream = video
+                    container.mux(packet)
         if copied is None:
             return 0
         copied.until(None)
@@ -88,17 +91,16 @@ def _video_like(container: av.container.OutputContainer, template: Any, spec: Vi
     return video
 
 
-def _packets(path: Path, template: Any, fmt: str) -> Iterator[av.Packet]:
+def _packets(segment: av.container.InputContainer, template: Any, fmt: str) -> Iterator[av.Packet]:
     """A segment's packets, as the output's container wants them."""
-    with av.open(ffmpeg_path(path)) as container:
-        stream = container.streams.video[0]
-        if stream.codec_context.extradata != template.codec_context.extradata:
-            raise SinkError(f"{path}: its encoder settings differ from the first segment's")
-        # AVI wants start codes; MPEG-TS, which does too, puts them in by itself.
-        annexb = fmt == "avi" and stream.codec_context.name in ("h264", "hevc")
-        name = f"{stream.codec_context.name}_mp4toannexb"
-        bitstream_filter = av.bitstream.BitStreamFilterContext(name, stream) if annexb else None
-        for packet in container.demux(stream):
-            if packet.size == 0:
-                continue
-            yield from (bitstream_filter.filter(packet) if bitstream_filter else (packet,))
+    stream = segment.streams.video[0]
+    if stream.codec_context.extradata != template.codec_context.extradata:
+        raise SinkError(f"{segment.name}: its encoder settings differ from the first segment's")
+    # AVI wants start codes; MPEG-TS, which does too, puts them in by itself.
+    annexb = fmt == "avi" and stream.codec_context.name in ("h264", "hevc")
+    name = f"{stream.codec_context.name}_mp4toannexb"
+    bitstream_filter = av.bitstream.BitStreamFilterContext(name, stream) if annexb else None
+    for packet in segment.demux(stream):
+        if packet.size == 0:
+            continue
+        yield from (bitstream_filter.filter(packet) if bitstream_filter else (packet,))
