@@ -91,11 +91,11 @@ class FileSource:
             seconds = pts * self.spec.time_base
             if self._start is not None and seconds < self._start:
                 continue
-            if self._after is not None and pts <= self._after:
-                continue
             if self._end is not None and seconds >= self._end:
                 break
-            self._corrupt += picture.is_corrupt
+            self._corrupt += picture.is_corrupt  # before the resumed part too: an earlier run's damage is damage still
+            if self._after is not None and pts <= self._after:
+                continue
             if last is not None:
                 yield replace(last, duration=pts - last.pts)
             last = self._frame(picture, pts, duration)
