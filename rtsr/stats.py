@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -28,7 +29,19 @@ class StageClock:
         return self.busy_s / self.items * 1e3 if self.items else 0.0
 
     def output(self, items: Iterable[T]) -> Iterator[T]:
-        """Count the time that the stage takes to produce each item."""
+        """Count the items that the stage produces, and the time it takes for each."""
+        with closing(self._timed(items, "total_s")) as timed:
+            for item in timed:
+                self.items += 1
+                yield item
+                del item
+
+    def input(self, items: Iterable[T]) -> Iterator[T]:
+        """Count the time that the stage waits for its input."""
+        return self._timed(items, "waiting_s")
+
+    def _timed(self, items: Iterable[T], total: str) -> Generator[T, None, None]:
+        """Yield items, add the time each took to arrive to an attribute, and close what they come from."""
         iterator = iter(items)
         try:
             while True:
@@ -38,27 +51,12 @@ class StageClock:
                 except StopIteration:
                     return
                 finally:
-                    self.total_s += time.perf_counter() - begun
-                self.items += 1
+                    setattr(self, total, getattr(self, total) + time.perf_counter() - begun)
                 yield item
                 del item
         finally:
             if close := getattr(iterator, "close", None):
                 close()
-
-    def input(self, items: Iterable[T]) -> Iterator[T]:
-        """Count the time that the stage waits for its input."""
-        iterator = iter(items)
-        while True:
-            begun = time.perf_counter()
-            try:
-                item = next(iterator)
-            except StopIteration:
-                return
-            finally:
-                self.waiting_s += time.perf_counter() - begun
-            yield item
-            del item
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ import av.stream
 
 from rtsr.errors import ConfigError
 from rtsr.sinks.encoding import CONTAINERS, MPEGTS_CODECS
-from rtsr.sources.file import main_video, open_input
+from rtsr.sources.file import is_cover, main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
@@ -97,7 +97,7 @@ def _title(stream: Any) -> str:
 
 def _refusal(stream: Any, container_format: str) -> str:
     """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory."""
-    if _is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
+    if is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
         return f"{container_format} holds no cover pictures"
     if container_format == "mpegts" and _codec_name(stream) not in MPEGTS_CODECS:
         return "mpegts cannot hold it"
@@ -118,10 +118,6 @@ def _mov_language(code: str) -> str:
     """A language code in the spelling that FFmpeg's mov muxer knows."""
     code = SAME_LANGUAGE.get(code, code)
     return next((first for first in _MOV_FIRST if SAME_LANGUAGE[first] == code), code)
-
-
-def _is_cover(stream: Any) -> bool:
-    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _only_packet(path: Path, index: int) -> bytes:
@@ -176,7 +172,7 @@ class CopiedStreams:
 
     def _add(self, stream: Any) -> Any:
         """The output's stream for one of the input; None for a cover that was written as a Matroska attachment."""
-        if _is_cover(stream) and self._output.format.name == "matroska":
+        if is_cover(stream) and self._output.format.name == "matroska":
             picture = _only_packet(self._path, stream.index)
             name, mime = _COVER_TYPES.get(_codec_name(stream), ("cover.jpg", "image/jpeg"))
             added = self._output.add_attachment(stream.metadata.get("filename", name), mime, picture)

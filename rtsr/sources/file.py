@@ -268,7 +268,7 @@ def ffmpeg_path(path: Path) -> str:
 def main_video(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
     """The stream to upscale: the first video stream that is not a cover picture. Raises SourceError."""
     for stream in container.streams.video:
-        if not stream.disposition & av.stream.Disposition.attached_pic:
+        if not is_cover(stream):
             if stream.codec_context is None:
                 raise SourceError(f"{path}: its video codec is unknown to FFmpeg")
             return stream
@@ -283,6 +283,11 @@ def count_packets(path: Path) -> int:
             return sum(packet.size > 0 for packet in container.demux(stream))
         except av.error.FFmpegError as error:
             raise SourceError(f"{path}: reading failed: {error.strerror}") from error
+
+
+def is_cover(stream: Any) -> bool:
+    """Whether a stream is a picture for the file's icon, not a film."""
+    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
 def _kinds(container: av.container.InputContainer) -> str:
