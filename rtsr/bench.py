@@ -111,12 +111,13 @@ def benchmark(
         _require("onnx", "onnxruntime")
     with tempfile.TemporaryDirectory(prefix="rtsr-benchmark-") as folder, closing(open_engine(choice)) as engine:
         output = Path(folder, "output.mkv")
-        encoder = encoding.resolve(output)
+        encoding.check(output)
         clip = input or Path(folder, "clip.mp4")
         if input is None:
             notice("making a clip")
             make_clip(clip, width, height, frames)
         done = MainJob(clip, frames, engine, encoding, output).measure(rounds, notice)
+        encoder = encoding.resolve(output, done.spec)
         rows = None
         if baseline:
             from rtsr.baselines import measure_baselines  # not before: its libraries would count as our memory

@@ -206,7 +206,7 @@ def _with_grain(frames: Iterable[Frame]) -> Iterator[Frame]:
     rng = np.random.default_rng(0)
     noise: np.ndarray | None = None
     for frame in frames:
-        height, width = frame.y.shape
+        height, width = frame.y.shape[1:]
         if noise is None:
             white = rng.standard_normal((height + 65, width + 65))
             noise = np.round(GRAIN / 2 * (white[1:, 1:] + white[1:, :-1] + white[:-1, 1:] + white[:-1, :-1]))

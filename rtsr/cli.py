@@ -36,6 +36,12 @@ class Backend(StrEnum):
     reference = "reference"
 
 
+class Deinterlace(StrEnum):
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+
 class Degradation(StrEnum):
     stream = "stream"
     clean = "clean"
@@ -50,8 +56,9 @@ DegradationOption = Annotated[
 CodecOption = Annotated[
     str | None,
     typer.Option(
-        help="libx264 (default), libx265, libsvtav1, libvpx-vp9 (default for .webm), prores, ffv1, h264_nvenc, "
-        "hevc_nvenc, av1_nvenc."
+        help="libx264, libx265, libsvtav1, libvpx-vp9, prores, ffv1, libx264rgb, qtrle, png, h264_nvenc, "
+        "hevc_nvenc, av1_nvenc. Unsaid: what the output's container plays best of those that keep the pixels.",
+        show_default=False,
     ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="Encoder speed, in the encoder's own words. [x264: veryfast]")]
@@ -73,23 +80,53 @@ def _top(
 
 @app.command()
 def upscale(
-    input: Annotated[Path, typer.Argument(help="The video to upscale.", show_default=False)],
+    input: Annotated[
+        str, typer.Argument(help="A video file, a URL, or numbered pictures (frames/%05d.png).", show_default=False)
+    ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", help="The file to write: .mp4 .mov .mkv .webm .ts .avi", show_default=False),
+        typer.Option(
+            "-o",
+            "--output",
+            help="The file to write: .mp4 .mov .mkv .webm .ts .avi .gif, or pictures (out/%05d.png .jpg .tif)",
+            show_default=False,
+        ),
     ],
-    scale: ScaleOption = 4,
+    scale: Annotated[int | None, typer.Option(help="How many times larger: 2, 3 or 4. [4]", show_default=False)] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            help="The output's size instead: 2160p or 3840x2160. The next engine up, then Lanczos down.",
+            show_default=False,
+        ),
+    ] = None,
     model: ModelOption = "balanced",
     backend: BackendOption = Backend.auto,
     degradation: DegradationOption = Degradation.stream,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality, lower is better. [x264: 18, x265: 20, av1: 27]")] = None,
+    bitrate: Annotated[
+        str | None, typer.Option(help="Bits a second instead of --crf: 8M, 2500k.", show_default=False)
+    ] = None,
     preset: PresetOption = None,
+    pix_fmt: Annotated[
+        str | None, typer.Option(help="Pixel format to write, in FFmpeg's words. [as the input's]", show_default=False)
+    ] = None,
+    codec_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option for the encoder, in its own words.", show_default=False),
+    ] = None,
+    deinterlace: Annotated[
+        Deinterlace, typer.Option(help="bwdif, one frame for each frame; auto: interlaced frames only.")
+    ] = Deinterlace.auto,
+    rate: Annotated[
+        str | None, typer.Option(help="Frames a second of numbered pictures: 24, 30000/1001. [25]", show_default=False)
+    ] = None,
     start: Annotated[str | None, typer.Option(help="Begin here: seconds or hh:mm:ss.", metavar="TIME")] = None,
     end: Annotated[str | None, typer.Option(help="Stop here: seconds or hh:mm:ss.", metavar="TIME")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
     drop_unsupported: Annotated[
-        bool, typer.Option("--drop-unsupported", help="Leave out streams that the output's container cannot hold.")
+        bool, typer.Option("--drop-unsupported", help="Leave out what the output's container cannot hold.")
     ] = False,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew instead of going on with an interrupted job.")
@@ -103,19 +140,24 @@ def upscale(
     """
     from rtsr import job
     from rtsr.display import show_progress
-    from rtsr.sinks.encoding import Encoding
+    from rtsr.sinks.encoding import Encoding, parse_bitrate
 
     with _interruptible(output), show_progress(quiet) as display:
         report = job.upscale(
             input,
             output,
             scale=scale,
+            to=to,
             model=model,
             backend=backend.value,
             degradation=degradation.value,
-            encoding=Encoding(codec, crf, preset),
+            encoding=Encoding(
+                codec, crf, preset, parse_bitrate(bitrate) if bitrate else None, pix_fmt, parse_pairs(codec_option)
+            ),
             start=parse_time("--start", start),
             end=parse_time("--end", end),
+            rate=parse_rate(rate),
+            deinterlace=deinterlace.value,
             overwrite=overwrite,
             drop_unsupported=drop_unsupported,
             restart=restart,
@@ -177,8 +219,9 @@ def benchmark(
 
 @app.command()
 def verify(
-    input: Annotated[Path, typer.Argument(help="The original.", show_default=False)],
-    output: Annotated[Path, typer.Argument(help="What was made of it.", show_default=False)],
+    input: Annotated[str, typer.Argument(help="The original.", show_default=False)],
+    output: Annotated[str, typer.Argument(help="What was made of it.", show_default=False)],
+    rate: Annotated[str | None, typer.Option(help="The --rate of numbered pictures.", show_default=False)] = None,
     start: Annotated[str | None, typer.Option(help="The --start that the output was cut with.", metavar="TIME")] = None,
     end: Annotated[str | None, typer.Option(help="The --end that the output was cut with.", metavar="TIME")] = None,
     as_json: JsonOption = False,
@@ -189,8 +232,11 @@ def verify(
     """
     from rtsr import verify as verification
     from rtsr.errors import IncompleteError
+    from rtsr.sources.media import Media
 
-    verdict = verification.verify(input, output, start=parse_time("--start", start), end=parse_time("--end", end))
+    verdict = verification.verify(
+        Media(input, parse_rate(rate)), Media(output), start=parse_time("--start", start), end=parse_time("--end", end)
+    )
     if as_json:
         print(json.dumps(verdict.as_dict()))
     if not verdict.findings:
@@ -232,6 +278,23 @@ def parse_time(option: str, text: str | None) -> Fraction | None:
     for value in values:
         seconds = seconds * 60 + value
     return seconds
+
+
+def parse_rate(text: str | None) -> Fraction | None:
+    """Frames a second from `24`, `23.976` or `30000/1001`, exactly. Raises ConfigError."""
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d{1,9}(\.\d{1,9}|/[1-9]\d{0,8})?", text):
+        raise ConfigError(f"--rate {text!r} is no rate; write frames a second, as 24 or 30000/1001")
+    return Fraction(text)
+
+
+def parse_pairs(texts: list[str] | None) -> tuple[tuple[str, str], ...]:
+    """(key, value) from each `key=value`. Raises ConfigError."""
+    pairs = tuple(tuple(text.split("=", 1)) for text in texts or ())
+    if wrong := next((pair for pair in pairs if len(pair) != 2 or not pair[0]), None):
+        raise ConfigError(f"--codec-option {'='.join(wrong)!r} is no KEY=VALUE")
+    return pairs  # type: ignore[return-value]
 
 
 class Interrupted(RtsrError):

@@ -28,6 +28,10 @@ class EngineError(RtsrError):
     exit_code = 4
 
 
+class OutOfMemoryError(EngineError):
+    """Memory ran out in a backend. What it held for the work is free again, so that less can be tried."""
+
+
 class SinkError(RtsrError):
     """The output cannot be opened, encoded or written."""
 

@@ -1,10 +1,10 @@
-"""`rtsr upscale`: one file in, the same film larger out, or a sentence that says why not."""
+"""`rtsr upscale`: one film in, the same film larger out, or a sentence that says why not."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,11 +14,15 @@ from rtsr import pipeline
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
-from rtsr.journal import Journal, fingerprint
+from rtsr.journal import Journal
+from rtsr.options import Options
+from rtsr.pixels import PixelFormat
+from rtsr.sinks.codecs import container_format
 from rtsr.sinks.copy import StreamPlan, plan_streams, require_all_kept
-from rtsr.sinks.encoding import Encoder, Encoding, container_format
+from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.file import FileSink
 from rtsr.sources.file import FileSource
+from rtsr.sources.media import Media, picture_numbers
 from rtsr.stats import PipelineStats
 from rtsr.verify import verify
 
@@ -62,90 +66,120 @@ def upscale(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    scale: int = 4,
-    model: str = "balanced",
-    backend: str = "auto",
-    degradation: str = "stream",
-    encoding: Encoding | None = None,
-    start: Fraction | float | None = None,
-    end: Fraction | float | None = None,
-    overwrite: bool = False,
-    drop_unsupported: bool = False,
-    restart: bool = False,
     progress: Callable[[Progress], None] = lambda moment: None,
     notice: Callable[[str], None] = lambda sentence: None,
+    **options: Any,
 ) -> Report:
-    """Upscale a video file; audio, subtitles, chapters, tags and timestamps go through unchanged.
+    """Upscale a film: a file, a URL or numbered pictures. Audio, subtitles, chapters, tags and times go through.
 
-    start, end: seconds, a trim that cuts picture and sound alike. progress is called after each frame; notice gets
-    what a user should know before and during the work, one sentence each. An interrupted job is continued by the same
-    call; restart begins anew.
+    options: the fields of rtsr.options.Options, by name. progress is called after each frame; notice gets what a user
+    should know before and during the work, one sentence each. An interrupted job is continued by the same call.
 
     Raises ConfigError for what cannot work (before anything is written), SourceError, EngineError or SinkError when a
     part fails (nothing is left under the output's name), IncompleteError when frames of the input could not be
     decoded or the finished file does not pass `verify`: what there is lies in `<output>.part` then.
     """
-    source_path, output_path = Path(input), Path(output)
-    EngineChoice(scale, model, degradation, backend)  # wrong names stop here, before the input is read
-    encoding = encoding or Encoding()
-    encoder = encoding.resolve(output_path)
-    begin, finish = _trim(start, end)
-    with closing(FileSource(source_path, begin, finish)) as source:
-        _check_output(source_path, output_path, overwrite)
-        plans = plan_streams(source_path, container_format(output_path))
-        notices = require_all_kept(source_path, plans, drop_unsupported)
-        with closing(open_engine(EngineChoice(scale, model, degradation, backend, source.spec.bits))) as engine:
-            if backend == "auto":
-                notice(f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine")
-            for sentence in notices:
-                notice(sentence)
-            identity = _identity(source_path, engine, scale, encoder, begin, finish)
-            with Journal(output_path, identity, restart) as journal:
-                work = _Work(source, engine, encoding, journal, output_path, plans, begin, finish)
-                report = work.run(progress, notice)
-    report.notices[:0] = notices
+    with prepared(input, output, Options(**options)) as job:
+        for sentence in job.notices:
+            notice(sentence)
+        with Journal(job.output, job.identity(), job.options.restart) as journal:
+            report = _Work(job, journal).run(progress, notice)
+    report.notices[:0] = job.notices
     return report
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """An opened job: everything it needs, checked."""
+class Job:
+    """An opened job: everything it needs, checked; nothing is written yet. notices: what a user should know of it."""
 
     source: FileSource
     engine: Engine
-    encoding: Encoding
-    journal: Journal
-    output: Path
+    encoder: Encoder
     plans: list[StreamPlan]
-    start: Fraction | None
-    end: Fraction | None
+    output: Path
+    size: tuple[int, int]
+    options: Options
+    notices: list[str]
+
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for an interrupted job to go on."""
+        start, end = self.options.trim
+        return {
+            "version": 2,
+            "input": self.source.path.fingerprint(),
+            "engine": [self.engine.name, self.engine.sha256],
+            "size": list(self.size),
+            "encoder": [self.encoder.name, self.encoder.pix_fmt, self.encoder.bitrate, self.encoder.options],
+            "trim": [str(start), str(end)],
+            "deinterlace": self.options.deinterlace,
+        }
+
+
+@contextmanager
+def prepared(input: str | os.PathLike[str], output: str | os.PathLike[str], options: Options) -> Iterator[Job]:
+    """Open what a job needs and decide everything that can be decided before the first frame.
+
+    Raises ConfigError, SourceError or EngineError.
+    """
+    media, output_path = Media(os.fspath(input), options.rate), Path(output)
+    options.encoding.check(output_path)
+    start, end = options.trim
+    keeps_alpha = bool((pixels := PixelFormat.of(options.encoding.pix_fmt or "")) and pixels.alpha)
+    with closing(FileSource(media, start, end, options.deinterlace, keeps_alpha)) as source:
+        _check_output(media, output_path, options.overwrite)
+        spec = source.spec
+        scale, size = options.scale_and_size(spec)
+        encoder = options.encoding.resolve(output_path, spec)
+        plans = plan_streams(media, container_format(output_path))
+        notices = require_all_kept(media, plans, options.drop_unsupported)
+        notices += _require_nothing_lost([*encoder.losses, *source.lost_beside], options.drop_unsupported)
+        notices += encoder.notices
+        if source.is_interlaced and options.deinterlace == "auto":
+            notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
+        with closing(
+            open_engine(EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits))
+        ) as engine:
+            if options.backend == "auto":
+                what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
+                notices.insert(0, what)
+            yield Job(source, engine, encoder, plans, output_path, size, options, notices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """A job on its way."""
+
+    job: Job
+    journal: Journal
 
     def run(self, progress: Callable[[Progress], None], notice: Callable[[str], None]) -> Report:
         """Upscale what the journal does not have yet, join, verify, rename."""
-        source, journal = self.source, self.journal
-        before, begun_s = journal.frames, float(self.start or 0)
+        job, source, journal = self.job, self.job.source, self.journal
+        start, end = job.options.trim
+        before, begun_s = journal.frames, float(start or 0)
         if journal.segments:
             last = journal.segments[-1]
             source.resume(last.last_pts, last.clean)
             begun_s = float(self._done_until())
             notice(f"going on after {before} frames that an earlier run has finished")
-        expected = _expected(source.spec, self.start, self.end)
+        expected = expected_frames(source.spec, start, end)
         sink = FileSink(
-            self.output,
+            job.output,
             source.spec,
-            self.engine.scale,
-            self.encoding,
+            job.engine.scale,
+            job.options.encoding,
+            size=job.size,
             copy_from=source.path,
-            plans=self.plans,
-            start=self.start,
-            end=self.end,
+            plans=job.plans,
+            start=start,
+            end=end,
             journal=journal,
             is_clean=lambda: source.is_clean,
         )
         with closing(sink):
             stats = pipeline.run(
                 source,
-                self.engine,
+                job.engine,
                 sink,
                 progress=lambda stats: progress(Progress(stats, before, expected, stats.last_seconds - begun_s)),
             )
@@ -160,12 +194,14 @@ class _Work:
 
     def _check(self, sink: FileSink, part: Path, missing: int) -> None:
         """Raise IncompleteError, and keep the part, for a result that lacks anything."""
-        if what := self.source.damage:
-            fault = f"{self.source.path} is damaged"
+        source = self.job.source
+        start, end = self.job.options.trim
+        if what := source.damage:
+            fault = f"{source.path} is damaged"
         elif missing:
             fault, what = f"{part} is not whole", [f"{missing} frames were decoded and not written"]
-        elif what := verify(self.source.path, part, self.plans, self.start, self.end).findings:
-            fault = f"{part} does not match {self.source.path}"
+        elif what := verify(source.path, part, self.job.plans, start, end, self.job.encoder.pixels).findings:
+            fault = f"{part} does not match {source.path}"
         else:
             return
         sink.leave_part()
@@ -176,18 +212,18 @@ class _Work:
     def _done_until(self) -> Fraction:
         """The moment of the film, in seconds, up to which segments are finished."""
         last = self.journal.segments[-1]
-        return (last.last_pts + last.last_duration) * self.source.spec.time_base
+        return (last.last_pts + last.last_duration) * self.job.source.spec.time_base
 
     def _report(self, stats: PipelineStats, frames: int, film_s: float, copied: int) -> Report:
-        spec, scale, wall = self.source.spec, self.engine.scale, stats.elapsed_s
+        job, spec, wall = self.job, self.job.source.spec, stats.elapsed_s
         share = stats.written / frames if frames else 0.0
         return Report(
-            input=str(self.source.path),
-            output=str(self.output),
-            engine=self.engine.name,
-            backend=self.engine.backend,
+            input=str(job.source.path),
+            output=str(job.output),
+            engine=job.engine.name,
+            backend=job.engine.backend,
             input_size=(spec.width, spec.height),
-            output_size=(spec.width * scale, spec.height * scale),
+            output_size=job.size,
             frames_in=frames - stats.written + stats.decoded,
             frames_out=frames,
             packets_copied=copied,
@@ -196,38 +232,32 @@ class _Work:
             realtime_factor=round(film_s * share / wall, 3) if film_s > 0 else None,
             stage_ms={clock.name: round(clock.ms_per_item, 3) for clock in stats.stages},
             slowest_stage=stats.slowest.name,
-            notices=self.source.notices,
+            notices=job.source.notices,
         )
 
 
-def _identity(
-    source: Path, engine: Engine, scale: int, encoder: Encoder, start: Fraction | None, end: Fraction | None
-) -> dict[str, Any]:
-    """What must be the same for an interrupted job to go on."""
-    return {
-        "version": 1,
-        "input": fingerprint(source),
-        "engine": [engine.name, engine.sha256],
-        "scale": scale,
-        "encoder": [encoder.name, encoder.options],
-        "trim": [str(start), str(end)],
-    }
+def _require_nothing_lost(losses: list[str], drop_unsupported: bool) -> list[str]:
+    """Raise ConfigError for what the output would lack, unless that was asked for; else a notice for each."""
+    if losses and not drop_unsupported:
+        raise ConfigError(
+            f"the output would lose {'; '.join(losses)}. Nothing was done: pass --drop-unsupported to go on without"
+        )
+    return [f"left out: {loss}" for loss in losses]
 
 
-def _trim(start: Fraction | float | None, end: Fraction | float | None) -> tuple[Fraction | None, Fraction | None]:
-    begin = Fraction(start).limit_denominator(1_000_000) if start else None
-    finish = Fraction(end).limit_denominator(1_000_000) if end is not None else None
-    if begin is not None and begin < 0:
-        raise ConfigError(f"--start {float(begin)} is negative")
-    if finish is not None and finish <= (begin or 0):
-        raise ConfigError(f"--end {float(finish)} must be later than --start {float(begin or 0)}")
-    return begin, finish
-
-
-def _check_output(source: Path, output: Path, overwrite: bool) -> None:
+def _check_output(media: Media, output: Path, overwrite: bool) -> None:
+    source = Path(media.name)
     for name in (output, output.with_name(output.name + ".part")):
-        if name.exists() and name.samefile(source):
+        if not media.is_url and name.exists() and source.exists() and name.samefile(source):
             raise ConfigError(f"{name} is the input itself; choose another output")
+    if container_format(output) == "image2":
+        if "%" not in output.name:
+            raise ConfigError(f"output {output}: numbered pictures need a number in their name, as frame_%05d.png")
+        if media.is_pictures and source.resolve() == output.resolve():
+            raise ConfigError(f"{output} is the input itself; choose another output")
+        is_ours = output.with_name(output.name + ".rtsr").exists()  # an interrupted job's
+        if not overwrite and not is_ours and output.parent.is_dir() and (numbers := picture_numbers(output)):
+            raise ConfigError(f"{len(numbers)} pictures {output} exist already; pass --overwrite to replace them")
     if output.exists():
         if output.is_dir():
             raise ConfigError(f"output {output} is a folder; name a file in it")
@@ -239,7 +269,7 @@ def _check_output(source: Path, output: Path, overwrite: bool) -> None:
         raise ConfigError(f"the output's folder {output.parent} is not writable")
 
 
-def _expected(spec: VideoSpec, begin: Fraction | None, finish: Fraction | None) -> int | None:
+def expected_frames(spec: VideoSpec, begin: Fraction | None, finish: Fraction | None) -> int | None:
     """Frames that the job will have done at its end, as far as the input says."""
     if spec.duration is None:
         return spec.frames

@@ -18,7 +18,6 @@ from typing import Any
 from rtsr.errors import ConfigError, SinkError
 
 _NAME = "journal.jsonl"
-_FINGERPRINT_BYTES = 4 << 20
 _CHUNK = 1 << 20
 
 
@@ -131,17 +130,6 @@ class Journal:
         for path in self.folder.iterdir():
             if path.name != "lock":
                 path.unlink()
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Size and sha256 of both ends of a file: tells inputs apart without reading a whole film."""
-    size = path.stat().st_size
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        digest.update(file.read(_FINGERPRINT_BYTES))
-        file.seek(max(size - _FINGERPRINT_BYTES, 0))
-        digest.update(file.read(_FINGERPRINT_BYTES))
-    return {"size": size, "sha256_of_ends": digest.hexdigest()}
 
 
 def sha256_of(path: Path) -> str:

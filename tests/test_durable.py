@@ -145,7 +145,7 @@ def test_a_damaged_segment_is_done_again(damage: str, film: Path, undisturbed: l
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"scale": 3}, "scale"),
+        ({"scale": 3}, "size"),
         ({"encoding": Encoding("libx264", crf=30, preset="ultrafast")}, "encoder"),
         ({"encoding": Encoding("libx265", preset="ultrafast")}, "encoder"),
         ({"end": 30}, "trim"),

@@ -91,7 +91,7 @@ def test_pixels_arrive_at_the_right_time() -> None:
 
     pipeline.run(Source(), Engine(), Keeping())
     for frame in SyntheticSource(32, 24, FRAMES).frames():
-        np.testing.assert_array_equal(arrived[frame.pts], frame.y.repeat(2, 0).repeat(2, 1))
+        np.testing.assert_array_equal(arrived[frame.pts], frame.y[0].repeat(2, 0).repeat(2, 1))
 
 
 @pytest.mark.parametrize("at", [0, 9, FRAMES - 1], ids=["first", "middle", "last"])
@@ -188,7 +188,7 @@ def test_the_real_parts_together_are_exact(tmp_path: Path) -> None:
     sink.finish()
     frames = decoded(tmp_path / "out.mkv")
     for frame, original in zip(frames, SyntheticSource(32, 24, FRAMES).frames(), strict=True):
-        np.testing.assert_array_equal(planes_of(frame)[0], original.y.repeat(2, 0).repeat(2, 1))
+        np.testing.assert_array_equal(planes_of(frame)[0], original.y[0].repeat(2, 0).repeat(2, 1))
 
 
 def test_progress_is_told_after_every_batch() -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,8 @@ from conftest import rtsr_threads
 
 import rtsr
 from rtsr.errors import ConfigError
+from rtsr.frames import VideoSpec
+from rtsr.options import Options
 from rtsr.sources.synthetic import SyntheticSource
 
 
@@ -26,7 +28,7 @@ def test_frames_of_a_program_come_back_larger(backend: str, engines: Path) -> No
         results = list(upscaler.stream(frames))
     assert [(r.pts, r.time_base, r.duration) for r in results] == [(f.pts, f.time_base, f.duration) for f in frames]
     for result, frame in zip(results, frames, strict=True):
-        np.testing.assert_array_equal(result.y, frame.y.repeat(3, 0).repeat(3, 1))
+        np.testing.assert_array_equal(result.y, frame.y.repeat(3, 1).repeat(3, 2))
 
 
 def test_a_source_can_be_streamed_through(engines: Path, tmp_path: Path) -> None:
@@ -34,7 +36,7 @@ def test_a_source_can_be_streamed_through(engines: Path, tmp_path: Path) -> None
     path = write_clip(tmp_path / "in.mp4", Video(pts=steady_pts(12)))
     source = rtsr.open_source(path)
     with rtsr.Upscaler(scale=2, model="repeat") as upscaler:
-        numbers = [read_number(frame.y, 2) for frame in upscaler.stream(source.frames())]
+        numbers = [read_number(frame.y[0], 2) for frame in upscaler.stream(source.frames())]
     source.close()
     assert numbers == list(range(12))
 
@@ -65,6 +67,7 @@ def test_a_file_in_one_call(engines: Path, tmp_path: Path) -> None:
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    defaults = {name: p.default for name, p in inspect.signature(rtsr.upscale).parameters.items()}
-    assert (defaults["scale"], defaults["model"], defaults["backend"]) == (4, "balanced", "auto")
-    assert defaults["degradation"] == "stream" and defaults["overwrite"] is False
+    defaults = Options()
+    assert defaults.scale_and_size(VideoSpec(64, 48, Fraction(1, 24))) == (4, (256, 192))
+    assert (defaults.model, defaults.backend) == ("balanced", "auto")
+    assert defaults.degradation == "stream" and defaults.overwrite is False

@@ -122,7 +122,7 @@ def test_other_pictures(planes: list[Planes], source: Path) -> None:
         (replace(GOOD, color=(2, 2, 2, 2)), "range"),
         (replace(GOOD, sample_aspect_ratio=Fraction(4, 3)), "aspect"),
         (replace(GOOD, rotation=90), "rotation"),
-        (Video(width=126, height=96, pts=PTS), "multiple"),
+        (Video(width=126, height=96, pts=PTS), "not 64x48 enlarged"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -134,7 +134,7 @@ def test_ten_bits_made_eight(tmp_path: Path) -> None:
     ten = Video(codec="ffv1", pix_fmt="yuv420p10le", options={}, pts=PTS)
     source = write_clip(tmp_path / "in.mkv", ten)
     output = write_clip(tmp_path / "out.mkv", GOOD)
-    assert "10 to 8 bits" in "; ".join(verify(source, output).findings)
+    assert "from 10-bit 4:2:0 to 8-bit" in "; ".join(verify(source, output).findings)
 
 
 def test_a_trim_is_verified_against_its_part(source: Path, tmp_path: Path) -> None:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from rtsr.errors import ConfigError, EngineError
+from rtsr.errors import ConfigError, EngineError, OutOfMemoryError
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, find_engine
+
+# Seen when memory was short: std::bad_alloc, OpenVINO's "Check 'ptr' failed at ... cpu_memory.cpp" and, for a thread
+# that gets no stack, "Resource temporarily unavailable"; OpenCV's and ONNX Runtime's "failed to allocate".
+_OUT_OF_MEMORY = re.compile(
+    r"bad_alloc|bad allocation|(insufficient|out of|not enough) memory|cpu_memory\.cpp|(failed|unable) to allocate"
+    "|temporarily unavailable",
+    re.IGNORECASE,
+)
 
 BACKENDS = ("auto", "openvino", "onnxruntime", "reference")
 
@@ -104,7 +113,8 @@ def _open_onnxruntime(engine: Manifest, bits: int) -> Engine:
 
 
 def inference_error(engine: Engine, batch: FrameBatch, error: object) -> EngineError:
-    """One sentence for whatever a runtime threw while it worked on a batch."""
+    """One sentence for whatever a runtime threw while it worked on a batch; OutOfMemoryError if that was the reason."""
     height, width = batch.size
     where = f"on {width}x{height} at {batch.seconds:.3f} s"
-    return EngineError(f"{engine.backend} failed in {engine.name} {where}: {error}")
+    kind = OutOfMemoryError if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) else EngineError
+    return kind(f"{engine.backend} failed in {engine.name} {where}: {error}")

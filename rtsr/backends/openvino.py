@@ -6,6 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 
+import cv2
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
@@ -43,18 +44,25 @@ class OpenVinoEngine:
         self._requests: list[ov.InferRequest] = []
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
-        (result,) = self.stream([batch])
+        """All cores on one batch, which takes the least memory; stream() has the greater throughput."""
+        (result,) = self._run([batch], streams=1, requests=1)
         return result
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        streams = min(_cores(), MAX_STREAMS)
+        # One more than streams, so that a finished request waiting to be collected leaves no core idle.
+        return self._run(batches, streams, requests=streams + 1)
+
+    def _run(self, batches: Iterable[FrameBatch], streams: int, requests: int) -> Iterator[FrameBatch]:
         waiting: deque[tuple[ov.InferRequest, FrameBatch]] = deque()
         free = list(self._requests)
         try:
             for batch in batches:
-                if batch.y.shape != self._shape:
+                if (requests, *batch.y.shape) != self._shape:
                     while waiting:
                         yield self._collect(*waiting.popleft())
-                    self._compile(batch)
+                    free.clear()  # and with it the old requests' memory
+                    self._compile(batch, streams, requests)
                     free = list(self._requests)
                 if not free:
                     oldest = waiting.popleft()
@@ -73,40 +81,47 @@ class OpenVinoEngine:
     def close(self) -> None:
         self._requests, self._shape = [], ()
 
-    def _compile(self, batch: FrameBatch) -> None:
+    def _compile(self, batch: FrameBatch, streams: int, requests: int) -> None:
         if batch.bits != self._bits:
             raise EngineError(f"{self.name} was opened for {self._bits}-bit video; this has {batch.bits} bits")
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        streams = min(cores, MAX_STREAMS)
         options = {
             "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": cores,
+            "INFERENCE_NUM_THREADS": _cores(),
             "ENABLE_CPU_PINNING": False,  # decoder and encoder want the same cores
             "INFERENCE_PRECISION_HINT": "f32",  # what an engine leaves in float stays float: same result everywhere
         }
+        self.close()  # two compiled models at once take twice the memory
         try:
             self._model.reshape({"y": bordered_shape(batch.y)})
             compiled = self._core.compile_model(self._model, "CPU", options)
-            # One more than streams, so that a finished request waiting to be collected leaves no core idle.
-            self._requests = [compiled.create_infer_request() for _ in range(streams + 1)]
-        except RuntimeError as error:
-            raise inference_error(self, batch, _first_line(error)) from error
-        self._shape = batch.y.shape
+            self._requests = [compiled.create_infer_request() for _ in range(requests)]
+        except (RuntimeError, MemoryError) as error:
+            raise self._failed(batch, error) from error
+        self._shape = requests, *batch.y.shape
 
     def _start(self, request: ov.InferRequest, batch: FrameBatch) -> None:
         try:
             fill_bordered(request.get_input_tensor().data, batch.y)
             request.start_async()
-        except RuntimeError as error:
-            raise inference_error(self, batch, _first_line(error)) from error
+        except (RuntimeError, MemoryError) as error:
+            raise self._failed(batch, error) from error
 
     def _collect(self, request: ov.InferRequest, batch: FrameBatch) -> FrameBatch:
         try:
             request.wait()
-        except RuntimeError as error:
-            raise inference_error(self, batch, _first_line(error)) from error
-        y = interleave(request.get_output_tensor().data, self.scale)
-        return batch.with_planes(y, enlarge_chroma(batch, self.scale))
+            y = interleave(request.get_output_tensor().data, self.scale, batch.y.shape[1])
+            return batch.with_planes(y, enlarge_chroma(batch, self.scale))
+        except (RuntimeError, MemoryError, cv2.error) as error:
+            raise self._failed(batch, error) from error
+
+    def _failed(self, batch: FrameBatch, error: Exception) -> EngineError:
+        """The error to raise, once the requests and their memory are given up: the next batch compiles again."""
+        self.close()
+        return inference_error(self, batch, error if isinstance(error, MemoryError) else _first_line(error))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def deepen(model: ov.Model, bits: int) -> ov.Model:

@@ -25,7 +25,9 @@ class OrtEngine:
         self.name, self.sha256 = manifest.name, manifest.sha256
         self.scale = manifest.scale
         try:
-            self._session = ort.InferenceSession(read_engine(manifest), providers=[PROVIDER])
+            options = ort.SessionOptions()
+            options.log_severity_level = 4  # what fails is raised; the log would say it again on stderr
+            self._session = ort.InferenceSession(read_engine(manifest), options, providers=[PROVIDER])
         except Exception as error:  # onnxruntime's exceptions share no base class but this
             raise EngineError(f"ONNX Runtime cannot open engine {manifest.name}: {error}") from error
         if (opened := self._session.get_providers()[0]) != PROVIDER:
@@ -34,13 +36,14 @@ class OrtEngine:
     def infer(self, batch: FrameBatch) -> FrameBatch:
         if batch.y.dtype != np.uint8:
             raise EngineError(f"{self.name} takes 8-bit video; this is {batch.y.dtype}")
-        y = np.empty(bordered_shape(batch.y), np.uint8)
-        fill_bordered(y, batch.y)
         try:
+            y = np.empty(bordered_shape(batch.y), np.uint8)
+            fill_bordered(y, batch.y)
             (phases,) = self._session.run(["y_phases"], {"y": y})
-        except Exception as error:
+            y_large = interleave(np.asarray(phases), self.scale, batch.y.shape[1])
+            return batch.with_planes(y_large, enlarge_chroma(batch, self.scale))
+        except Exception as error:  # onnxruntime's exceptions share no base class but this
             raise inference_error(self, batch, error) from error
-        return batch.with_planes(interleave(np.asarray(phases), self.scale), enlarge_chroma(batch, self.scale))
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
         return map(self.infer, batches)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import cv2
 
-from rtsr.backends.phases import enlarge, resite
+from rtsr.backends import inference_error
+from rtsr.backends.phases import enlarge, enlarge_chroma
 from rtsr.errors import ConfigError
-from rtsr.frames import FrameBatch, chroma_size
+from rtsr.frames import ChromaSiting, FrameBatch
 
 INTERPOLATIONS = {
     "nearest": cv2.INTER_NEAREST,
@@ -33,10 +35,13 @@ class ReferenceEngine:
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         height, width = (side * self.scale for side in batch.size)
-        y = enlarge(batch.y, height, width, self.scale, self._flag, batch.bits)
-        uv = batch.uv if self.name == "nearest" else resite(batch.uv, batch.siting, self.scale)
-        uv = enlarge(uv, *chroma_size(height, width), self.scale, self._flag, batch.bits)
-        return batch.with_planes(y, uv)
+        # Repeated samples stay where they are; shifted ones would be new values.
+        placed = replace(batch, siting=ChromaSiting.CENTER) if self.name == "nearest" else batch
+        try:
+            y = enlarge(batch.y, height, width, self.scale, self._flag, batch.pixels.white)
+            return batch.with_planes(y, enlarge_chroma(placed, self.scale, self._flag))
+        except (MemoryError, cv2.error) as error:
+            raise inference_error(self, batch, error) from error
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
         return map(self.infer, batches)

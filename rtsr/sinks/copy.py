@@ -16,8 +16,8 @@ import av.error
 import av.stream
 
 from rtsr.errors import ConfigError
-from rtsr.sinks.encoding import CONTAINERS, MPEGTS_CODECS
-from rtsr.sources.file import is_cover, main_video, open_input
+from rtsr.sinks.codecs import CONTAINERS, MPEGTS_CODECS
+from rtsr.sources.media import is_cover, main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}

@@ -1,97 +1,129 @@
-"""Which encoder, and its options in the encoder's own words."""
+"""How the output is encoded: which encoder, its options in its own words, and the pixels that it takes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 
 from rtsr.errors import ConfigError
+from rtsr.frames import ColorTags, HdrMetadata, VideoSpec
+from rtsr.pixels import PixelFormat
+from rtsr.sinks.codecs import CODECS, Codec, container_format, preferred_codecs
 
-CONTAINERS = {
-    ".mp4": "mp4",
-    ".m4v": "mp4",
-    ".mov": "mov",
-    ".mkv": "matroska",
-    ".webm": "webm",
-    ".ts": "mpegts",
-    ".avi": "avi",
-}
-# FFmpeg's mpegts muxer takes any codec and writes what it does not know as private data that no reader finds again.
-MPEGTS_CODECS = {
-    *("h264", "hevc", "vvc", "mpeg1video", "mpeg2video", "mpeg4"),
-    *("aac", "aac_latm", "mp2", "mp3", "ac3", "eac3", "dts", "truehd", "opus"),
-    *("dvb_subtitle", "dvb_teletext", "hdmv_pgs_subtitle", "klv", "timed_id3", "scte_35"),
-}
-_PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
+__all__ = ["Encoder", "Encoding", "container_format"]
 
-
-@dataclass(frozen=True, slots=True)
-class Codec:
-    """What one encoder calls its quality and its speed. None: it has no such option. pix_fmts by bits a sample."""
-
-    quality: str | None
-    best_quality: int
-    default_quality: int
-    preset: str | None
-    presets: tuple[str, ...]
-    default_preset: str | None
-    pix_fmts: tuple[tuple[int, str], ...] = ((8, "yuv420p"), (10, "yuv420p10le"))
-    fixed: tuple[tuple[str, str], ...] = ()
-    segment_format: str = "mp4"
-
-
-_NVENC_PRESETS = tuple(f"p{n}" for n in range(1, 8))
-_NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),))
-CODECS = {
-    "libx264": Codec("crf", 51, 18, "preset", _PRESETS, "veryfast"),
-    "libx265": Codec(
-        "crf", 51, 20, "preset", _PRESETS, "veryfast", fixed=(("x265-params", "log-level=error:open-gop=0"),)
-    ),
-    "libsvtav1": Codec("crf", 63, 27, "preset", tuple(map(str, range(14))), "10"),
-    "libvpx-vp9": Codec("crf", 63, 28, "cpu-used", tuple(map(str, range(9))), "6", fixed=(("b", "0"), ("row-mt", "1"))),
-    "prores": Codec(
-        None, 0, 0, None, (), None, pix_fmts=((8, "yuv422p10le"), (10, "yuv422p10le")), segment_format="mov"
-    ),
-    "ffv1": Codec(None, 0, 0, None, (), None, fixed=(("level", "3"), ("slicecrc", "1"))),
-    "h264_nvenc": _NVENC,
-    "hevc_nvenc": _NVENC,
-    "av1_nvenc": _NVENC,
-}
+_BT709, _BT601, _RGB = 1, 5, 0  # FFmpeg's AVColorSpace
+_LIMITED, _FULL = 1, 2  # AVColorRange
+_KEEP_RGB = {"libx264rgb", "ffv1", "png", "qtrle", "tiff"}  # encoders that are chosen for what they keep
+_ONLY_RGB = {"libx264rgb", "png", "qtrle"}
+_MOST_RGB_BITS = 10  # of YUV made of RGB: deeper than any screen, and every player decodes it
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """An encoder with all of its settings. segment_format: the container its segments are kept in until the end."""
+    """An encoder with all of its settings.
+
+    pix_fmt: FFmpeg's name of what it takes; pixels: what that keeps; color: the tags to write. bitrate: bits a second,
+    None for constant quality. segment_format: the container its segments are kept in until the end. notices: what is
+    done differently from the input without losing anything that shows; losses: what cannot be kept.
+    """
 
     name: str
     options: dict[str, str]
-    pix_fmts: dict[int, str]
+    pix_fmt: str
+    pixels: PixelFormat
+    color: ColorTags
     segment_format: str
+    bitrate: int | None = None
+    notices: tuple[str, ...] = ()
+    losses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How the output is encoded; None takes the encoder's default."""
+    """What was asked for; None takes what fits best. bitrate: bits a second. options: for the encoder, in its words."""
 
     codec: str | None = None
     crf: int | None = None
     preset: str | None = None
+    bitrate: int | None = None
+    pix_fmt: str | None = None
+    options: tuple[tuple[str, str], ...] = ()
 
-    def resolve(self, output: Path) -> Encoder:
-        """The encoder for this output file. Raises ConfigError for what it does not have."""
-        container = container_format(output)
-        name = self.codec or ("libvpx-vp9" if container == "webm" else "libx264")
-        codec = CODECS.get(name)
-        if codec is None:
+    def check(self, output: Path) -> None:
+        """Raise ConfigError for what cannot work whatever the input is."""
+        name = self.codec or preferred_codecs(output, False)[0]
+        if name not in CODECS:
             raise ConfigError(f"unknown codec {name!r}; known: {', '.join(CODECS)}")
+        self._options(name, container_format(output))
+
+    def resolve(self, output: Path, spec: VideoSpec) -> Encoder:
+        """The encoder for this output file and input. Raises ConfigError for what it does not have."""
+        self.check(output)
+        names = (self.codec,) if self.codec else preferred_codecs(output, spec.hdr is not None)
+        wanted = _pixels_to_write(spec.pixels, output, names)
+        name, pix_fmt, losses = self._choose(names, wanted, output)
+        pixels = PixelFormat.of(pix_fmt) or wanted
+        color, notice = _color_to_write(spec, pixels, name)
+        options = self._options(name, container_format(output))
+        if spec.hdr is not None:
+            if params := _hdr_params(CODECS[name], name, spec.hdr):
+                key = CODECS[name].params or ""
+                options[key] = ":".join(filter(None, (options.get(key), params)))
+            else:
+                losses = (*losses, f"HDR10's mastering data, which {name} does not carry (libx265 does)")
+        return Encoder(
+            name,
+            options,
+            pix_fmt,
+            pixels,
+            color,
+            CODECS[name].segment_format,
+            self.bitrate,
+            (notice,) if notice and self.pix_fmt is None else (),
+            losses,
+        )
+
+    def _choose(self, names: tuple[str, ...], wanted: PixelFormat, output: Path) -> tuple[str, str, tuple[str, ...]]:
+        """Encoder, pixel format, and what is lost."""
+        available = {name: _pix_fmts(name) for name in names}
+        if self.pix_fmt is not None:
+            name = next((name for name in names if self.pix_fmt in available[name]), None)
+            if name is None:
+                raise ConfigError(
+                    f"{names[0]} has no --pix-fmt {self.pix_fmt}; it has {', '.join(available[names[0]])}"
+                )
+            return name, self.pix_fmt, ()
+        for target in (wanted, wanted.without_alpha()):
+            for name in names:
+                if fits := [f for f in available[name] if (p := PixelFormat.of(f)) and p.holds(target)]:
+                    lost = ()
+                    if wanted.alpha and not target.alpha:
+                        lost = (f"transparency, which {name} in {output.suffix} does not keep (.mov, .webm, .mkv do)",)
+                    return name, min(fits, key=lambda f: _waste(PixelFormat.of(f))), lost
+        raise ConfigError(
+            f"{' and '.join(names)} cannot keep {wanted} video in {output.suffix}; choose an output that ends in .mkv, "
+            f"another --codec, or with --pix-fmt what to keep of it ({', '.join(available[names[0]])})"
+        )
+
+    def _options(self, name: str, container: str) -> dict[str, str]:
+        codec = CODECS[name]
         options = dict(codec.fixed)
-        if codec.quality is not None:
+        if self.crf is not None and self.bitrate is not None:
+            raise ConfigError("--crf and --bitrate exclude each other: constant quality, or a constant rate")
+        if self.bitrate is not None and not codec.bitrate:
+            raise ConfigError(f"{name} has no --bitrate")
+        if codec.quality is None and self.crf is not None:
+            raise ConfigError(f"{name} has no --crf")
+        if codec.quality is not None and self.bitrate is None:
             crf = codec.default_quality if self.crf is None else self.crf
             if not 0 <= crf <= codec.best_quality:
                 raise ConfigError(f"--crf {crf} is out of range; {name} takes 0 (best) to {codec.best_quality}")
             options[codec.quality] = str(crf)
-        elif self.crf is not None:
-            raise ConfigError(f"{name} has no --crf")
+            if name == "libvpx-vp9":
+                options["b"] = "0"  # without it, crf is only a bound
         if codec.preset is not None:
             preset = self.preset or codec.default_preset or ""
             if preset not in codec.presets:
@@ -101,14 +133,88 @@ class Encoding:
             raise ConfigError(f"{name} has no --preset")
         if container == "avi" and name == "libx264":
             options["bf"] = "0"  # AVI keeps decoding order only: with B-frames every picture would come late
-        return Encoder(name, options, dict(codec.pix_fmts), codec.segment_format)
+        for key, value in self.options:
+            joined = key == codec.params and key in options
+            options[key] = f"{options[key]}:{value}" if joined else value
+        return options
 
 
-def container_format(output: Path) -> str:
-    """FFmpeg's name of the container that the output's suffix asks for. Raises ConfigError."""
+def parse_bitrate(text: str) -> int:
+    """Bits a second from `8M`, `2500k` or `800000`. Raises ConfigError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", text)
+    rate = int(Fraction(match[1]) * {"": 1, "k": 1000, "m": 1_000_000}[match[2].lower()]) if match else 0
+    if rate < 1000:
+        raise ConfigError(f"--bitrate {text!r} is no rate; write bits a second, as 8M or 2500k")
+    return rate
+
+
+def _pixels_to_write(pixels: PixelFormat, output: Path, names: tuple[str, ...]) -> PixelFormat:
+    """What keeps the input's pixels, where the output is free to."""
+    container = container_format(output)
+    if names == ("mjpeg",):
+        return PixelFormat("yuv", 8, pixels.chroma, pixels.alpha)
+    if container == "gif":
+        return replace(pixels, bits=8) if pixels.family == "gray" else PixelFormat("rgb", 8, (0, 0), pixels.alpha)
+    if (container == "image2" or names[0] in _ONLY_RGB) and pixels.family == "yuv":
+        return PixelFormat("rgb", 8 if pixels.bits == 8 else 16, (0, 0), pixels.alpha)
+    if pixels.family != "rgb" or container == "image2" or names[0] in _KEEP_RGB:
+        return pixels
+    # Players want 4:2:0. Enlarged twice or more, that has as many chroma samples as the input has pixels.
+    return PixelFormat("yuv", min(pixels.bits, _MOST_RGB_BITS), (1, 1), pixels.alpha)
+
+
+def _color_to_write(spec: VideoSpec, pixels: PixelFormat, name: str) -> tuple[ColorTags, str]:
+    """The tags that go with the pixels an encoder takes, and what a user should know of the conversion, if any."""
+    if name == "mjpeg":
+        return ColorTags(_BT601, range=_FULL), "JPEG has 8 bits of BT.601, full range; the pictures are converted"
+    if pixels.family == spec.pixels.family or "gray" in (pixels.family, spec.pixels.family):
+        return spec.color, ""
+    if pixels.family == "rgb":
+        return replace(spec.color, colorspace=_RGB, range=_FULL), "the pictures are converted from YUV to RGB"
+    tags = replace(spec.color, colorspace=_BT709, range=_LIMITED)
+    return tags, f"RGB pictures are written as {pixels} (BT.709), as players want; --codec libx264rgb or ffv1 keeps RGB"
+
+
+def _pix_fmts(name: str) -> tuple[str, ...]:
+    """What an encoder takes, as FFmpeg lists it. Raises ConfigError."""
+    import av
+    import av.codec.codec
+
+    if chosen := CODECS[name].pix_fmts:
+        return chosen
     try:
-        return CONTAINERS[output.suffix.lower()]
-    except KeyError:
-        raise ConfigError(
-            f"output {output}: the suffix {output.suffix!r} names no container; use one of {', '.join(CONTAINERS)}"
-        ) from None
+        formats = av.Codec(name, "w").video_formats or ()
+    except av.codec.codec.UnknownCodecError as error:
+        raise ConfigError(f"encoder {name} is not in this build of FFmpeg") from error
+    return tuple(f.name for f in formats if not f.name.startswith("yuvj"))
+
+
+def _waste(pixels: PixelFormat | None) -> tuple[int, int, int, bool]:
+    """How much a format holds: the least that holds everything is wanted."""
+    assert pixels is not None, "formats that hold something are known"
+    return pixels.bits, -sum(pixels.chroma), pixels.full_planes, pixels.family == "yuv"
+
+
+def _hdr_params(codec: Codec, name: str, hdr: HdrMetadata) -> str:
+    """HDR10's static metadata in an encoder's words; empty if it has none."""
+    if codec.params is None:
+        return ""
+    is_av1 = name == "libsvtav1"
+    params = []
+    if hdr.primaries and hdr.luminance:
+        # H.26x counts chromaticity in 1/50000 and luminance in 1/10000 cd/m2; SVT-AV1 takes decimals.
+        unit, light_unit = (Fraction(1), Fraction(1)) if is_av1 else (Fraction(50000), Fraction(10000))
+        write = (lambda value: f"{float(value):.5f}") if is_av1 else (lambda value: str(round(value)))
+        r, g, b, white = ((write(x * unit), write(y * unit)) for x, y in hdr.primaries)
+        low, high = (write(value * light_unit) for value in hdr.luminance)
+        points = "".join(
+            f"{label}({x},{y})" for label, (x, y) in zip(("G", "B", "R", "WP"), (g, b, r, white), strict=True)
+        )
+        key = "master-display" if name == "libx265" else "mastering-display"
+        params.append(f"{key}={points}L({high},{low})")
+    if hdr.light:
+        key = {"libx265": "max-cll", "libsvtav1": "content-light"}.get(name, "cll")
+        params.append(f"{key}={hdr.light[0]},{hdr.light[1]}")
+    if name == "libx265" and params:
+        params += ["hdr10=1", "repeat-headers=1"]
+    return ":".join(params)

@@ -18,7 +18,7 @@ from rtsr.frames import VideoSpec
 from rtsr.journal import Journal
 from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
 from rtsr.sinks.writing import says_what_failed
-from rtsr.sources.file import ffmpeg_path, main_video, open_input
+from rtsr.sources.media import Input, ffmpeg_path, main_video, open_input
 
 
 def join(
@@ -26,7 +26,7 @@ def join(
     output: Path,
     fmt: str,
     spec: VideoSpec,
-    copy_from: Path | None,
+    copy_from: Input | None,
     plans: list[StreamPlan],
     start: Fraction | None = None,
     end: Fraction | None = None,

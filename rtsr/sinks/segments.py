@@ -27,13 +27,13 @@ class SegmentWriter:
         self,
         journal: Journal,
         spec: VideoSpec,
-        scale: int,
+        size: tuple[int, int],
         encoder: Encoder,
         is_clean: Callable[[], bool],
         origin: int = 0,
     ):
         self._journal = journal
-        self._spec, self._scale, self._encoder = spec, scale, encoder
+        self._spec, self._size, self._encoder = spec, size, encoder
         self._is_clean = is_clean
         self._origin = origin
         self._video: EncodedVideo | None = None
@@ -48,7 +48,7 @@ class SegmentWriter:
             with says_what_failed(self._path):
                 if self._video is None:
                     self._video = EncodedVideo(
-                        self._path, self._encoder.segment_format, self._spec, self._scale, self._encoder, frame.pts
+                        self._path, self._encoder.segment_format, self._spec, self._size, self._encoder, frame.pts
                     )
                 self._video.write(frame)
             if self._first_pts is None:

@@ -11,33 +11,40 @@ import av
 import av.container
 import av.error
 import av.video.stream
-import numpy as np
 
 from rtsr.errors import ConfigError
 from rtsr.frames import Frame, VideoSpec
-from rtsr.sinks.encoding import CONTAINERS, MPEGTS_CODECS, Encoder
-from rtsr.sources.file import ffmpeg_path
+from rtsr.sinks.codecs import CONTAINERS, MPEGTS_CODECS
+from rtsr.sinks.encoding import Encoder
+from rtsr.sinks.pictures import PictureMaker
+from rtsr.sources.media import ffmpeg_path
 
 _LONGEST_REORDER_S = 600  # even for pictures shown at seconds a frame
 _FRAME_DURATION = 1 << 8  # AV_CODEC_FLAG_FRAME_DURATION: without it encoders guess how long the last frame is shown
-_PLANAR = {np.dtype(np.uint8): "yuv420p", np.dtype(np.uint16): "yuv420p10le"}
 
 
 class EncodedVideo:
     """Frames into one video-only file (or memory), packets in decoding order.
 
-    spec: of the input; the video is `scale` times larger and keeps the rest. origin: pts that becomes zero.
+    spec: of the input; the video has `size` (width, height) and keeps the rest. origin: pts that becomes zero.
     Everything that can fail before the first frame fails here: raises ConfigError for a codec that does not open.
     """
 
     def __init__(
-        self, target: Path | IO[bytes], fmt: str, spec: VideoSpec, scale: int, encoder: Encoder, origin: int = 0
+        self,
+        target: Path | IO[bytes],
+        fmt: str,
+        spec: VideoSpec,
+        size: tuple[int, int],
+        encoder: Encoder,
+        origin: int = 0,
     ):
         self._spec, self._origin, self._encoder = spec, origin, encoder
+        self._pictures = PictureMaker(spec.color, encoder, size)
         file = ffmpeg_path(target) if isinstance(target, Path) else target
         self._container = av.open(file, "w", format=fmt)
         try:
-            self._stream = self._add_stream(fmt, scale)
+            self._stream = self._add_stream(fmt, size)
             self._open_encoder()
             self._write_header(fmt)
         except BaseException:
@@ -59,10 +66,10 @@ class EncodedVideo:
         except (OSError, ValueError):
             return  # the trailer of a file that is thrown away
 
-    def _add_stream(self, fmt: str, scale: int) -> av.video.stream.VideoStream:
-        spec, name, pix_fmts = self._spec, self._encoder.name, self._encoder.pix_fmts
+    def _add_stream(self, fmt: str, size: tuple[int, int]) -> av.video.stream.VideoStream:
+        spec, encoder, name = self._spec, self._encoder, self._encoder.name
         try:
-            stream = self._container.add_stream(name, rate=spec.rate or 24, options=dict(self._encoder.options))
+            stream = self._container.add_stream(name, rate=spec.rate or 24, options=dict(encoder.options))
             stream = cast(av.video.stream.VideoStream, stream)
         except av.error.FFmpegError as error:
             raise ConfigError(f"encoder {name} is not in this build of FFmpeg: {error}") from error
@@ -71,16 +78,16 @@ class EncodedVideo:
         context = stream.codec_context
         if fmt == "mpegts" and context.codec.canonical_name not in MPEGTS_CODECS:
             raise _cannot_hold(fmt, name)
-        context.width, context.height = spec.width * scale, spec.height * scale
+        context.width, context.height = size
         context.flags |= _FRAME_DURATION
         context.thread_type = "AUTO"  # frame threads: PyAV's default slices a frame and waits at each (55 -> 66 fps)
         context.time_base = spec.time_base  # pts go through unchanged, so VFR stays VFR
-        if spec.bits not in pix_fmts:
-            raise ConfigError(f"{name} has no {spec.bits}-bit 4:2:0 format; choose another --codec")
-        context.pix_fmt = pix_fmts[spec.bits]
-        context.colorspace, context.color_range = spec.color.colorspace, spec.color.range
-        context.color_primaries, context.color_trc = spec.color.primaries, spec.color.trc
-        if spec.siting is not None:
+        context.pix_fmt = encoder.pix_fmt
+        if encoder.bitrate is not None:
+            context.bit_rate = encoder.bitrate
+        context.colorspace, context.color_range = encoder.color.colorspace, encoder.color.range
+        context.color_primaries, context.color_trc = encoder.color.primaries, encoder.color.trc
+        if spec.siting is not None and encoder.pixels.chroma == (1, 1):
             context.options["chroma_sample_location"] = spec.siting.name.lower()
         if spec.sample_aspect_ratio:
             context.sample_aspect_ratio = spec.sample_aspect_ratio
@@ -102,6 +109,8 @@ class EncodedVideo:
                     f"{name} takes no odd sizes ({size}); choose --codec ffv1 or libvpx-vp9, or another --scale"
                 ) from error
             raise ConfigError(f"encoder {name} did not open with these settings at {size}: {error}") from error
+        if unknown := [key for key in context.options if key != "chroma_sample_location"]:
+            raise ConfigError(f"{name} has no option {' and no option '.join(unknown)}; see ffmpeg -h encoder={name}")
 
     def _write_header(self, fmt: str) -> None:
         try:
@@ -110,14 +119,8 @@ class EncodedVideo:
             raise _cannot_hold(fmt, self._encoder.name) from error
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
-        """A frame on the same memory, with nothing of the decoder's but its time."""
-        planes, name = (frame.y, frame.uv[0], frame.uv[1]), _PLANAR[frame.y.dtype]
-        odd = frame.y.shape[0] % 2 or frame.y.shape[1] % 2
-        picture = _copied(planes, name) if odd else av.VideoFrame.from_dlpack(planes, format=name)
-        context = self._stream.codec_context
-        picture.colorspace, picture.color_range = self._spec.color.colorspace, self._spec.color.range
-        if picture.format.name != context.pix_fmt:  # prores takes 4:2:2 only; same matrix and range on both sides
-            picture = picture.reformat(format=context.pix_fmt, interpolation="BICUBIC")
+        """A picture with nothing of the frame's but its pixels and its time."""
+        picture = self._pictures.make(frame)
         picture.pts, picture.time_base = frame.pts - self._origin, frame.time_base
         picture.duration = frame.duration
         return picture
@@ -129,20 +132,11 @@ class EncodedVideo:
             self._container.mux(packet)
 
 
-def _copied(planes: tuple[np.ndarray, ...], pix_fmt: str) -> av.VideoFrame:
-    """A frame of its own with these planes: PyAV shares memory for even sizes only."""
-    height, width = planes[0].shape
-    picture = av.VideoFrame(width, height, pix_fmt)
-    for plane, pixels in zip(picture.planes, planes, strict=True):
-        rows = np.zeros((pixels.shape[0], plane.line_size // pixels.itemsize), pixels.dtype)
-        rows[:, : pixels.shape[1]] = pixels
-        plane.update(rows.tobytes())
-    return picture
-
-
-def check_video(container: str, spec: VideoSpec, scale: int, encoder: Encoder) -> None:
+def check_video(container: str, spec: VideoSpec, size: tuple[int, int], encoder: Encoder) -> None:
     """Try the encoder and the output container's header in memory. Raises ConfigError."""
-    EncodedVideo(io.BytesIO(), container, spec, scale, encoder).abandon()
+    if container in ("gif", "image2"):  # made from the segments
+        container = encoder.segment_format
+    EncodedVideo(io.BytesIO(), container, spec, size, encoder).abandon()
 
 
 def _cannot_hold(fmt: str, codec: str) -> ConfigError:

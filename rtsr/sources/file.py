@@ -5,23 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import av
 import av.container
 import av.error
 import av.stream
 import av.video.stream
-import numpy as np
 
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
+from rtsr.sources.deinterlace import Decoded, deinterlaced
+from rtsr.sources.media import Input, as_media, count_packets, decoder_of, main_video, open_input
+from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_beside, pixel_format
 
-# FFmpeg's name -> bits a sample. The yuvj names are yuv420p with full range, which the range tag says as well.
-PIX_FMTS = {"yuv420p": 8, "yuvj420p": 8, "yuv420p10le": 10}
-# A tag in a wrong encoding is no reason to lose a film. PyAV 19 no longer has the option, and no longer fails.
-_TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 # FFmpeg's AVChromaLocation; frames tell it from PyAV 19 on. 0 is unspecified.
 _SITINGS = {1: ChromaSiting.LEFT, 2: ChromaSiting.CENTER, 3: ChromaSiting.TOPLEFT}
 # Containers with an index that seeks to a keyframe at or before the target; MPEG-TS can land after it.
@@ -31,25 +27,39 @@ _STATED_DURATION = {"mov", "mp4", "matroska", "webm", "flv", "avi"}
 
 
 class FileSource:
-    """The main video stream of a file, from `start` (seconds, inclusive) to `end` (exclusive).
+    """The main video of a file, a URL or numbered pictures, from `start` (seconds, inclusive) to `end` (exclusive).
 
-    Raises SourceError if the file cannot be opened or holds no video, ConfigError for a pixel format that the planes
-    contract cannot carry.
+    deinterlace: `auto`, `on` or `off`; see deinterlaced(). keep_alpha: also alpha that nothing of the first picture
+    makes use of. Raises SourceError if the input cannot be opened or holds no video, ConfigError for pixels that are no
+    planes of integers.
     """
 
-    def __init__(self, path: Path, start: Fraction | None = None, end: Fraction | None = None):
-        self.path = path
+    def __init__(
+        self,
+        path: Input,
+        start: Fraction | None = None,
+        end: Fraction | None = None,
+        deinterlace: str = "auto",
+        keep_alpha: bool = False,
+    ):
+        self.path = as_media(path)
         self._start, self._end = start, end
+        self._deinterlace, self._keep_alpha = deinterlace, keep_alpha
         self._after: int | None = None
         self._may_seek = True
         self._container, self._stream = self._open()
         try:
-            self.spec = self._read_spec(self._decode_first())
+            first = self._decode_first()
+            self.is_interlaced = bool(first.interlaced_frame)
+            self.lost_beside = lost_beside(first)
+            self.spec = self._read_spec(first)
         except BaseException:
             self._container.close()
             raise
+        self._reader = PlaneReader(self.spec.pixels)
         self._undecodable: list[float] = []
-        self._corrupt = self._repaired = 0
+        self._corrupt = self._repaired = self._transparent = self._interlaced = 0
+        self._changes: list[str] = []
         self._cut_short: str | None = None
 
     @property
@@ -60,6 +70,11 @@ class FileSource:
             sentences.append(f"{len(self._undecodable)} packets did not decode (near {when})")
         if self._corrupt:
             sentences.append(f"{self._corrupt} frames were decoded from damaged data")
+        if self._transparent:
+            sentences.append(
+                f"{self._transparent} pictures are transparent, which the first is not; "
+                "a --pix-fmt with alpha (such as yuva420p or gbrap) keeps that"
+            )
         if self._cut_short:
             sentences.append(self._cut_short)
         return sentences
@@ -67,14 +82,18 @@ class FileSource:
     @property
     def is_clean(self) -> bool:
         """Whether nothing so far needed repair or was lost."""
-        return not (self._undecodable or self._corrupt or self._repaired)
+        return not (self._undecodable or self._corrupt or self._repaired or self._transparent)
 
     @property
     def notices(self) -> list[str]:
-        """What had to be mended without losing anything."""
-        if not self._repaired:
-            return []
-        return [f"{self._repaired} frames had no usable timestamp; theirs were continued from the frame before"]
+        """What had to be mended or changed without losing anything."""
+        sentences = list(self._changes)
+        if self._repaired:
+            what = "frames had no usable timestamp; theirs were continued from the frame before"
+            sentences.append(f"{self._repaired} {what}")
+        if self._interlaced and not self.is_interlaced and self._deinterlace == "auto":
+            sentences.append(f"{self._interlaced} interlaced frames were deinterlaced (bwdif)")
+        return sentences
 
     def resume(self, after_pts: int, may_seek: bool) -> None:
         """Let frames() begin with the first frame behind after_pts. may_seek: False decodes all that comes before, so
@@ -85,20 +104,22 @@ class FileSource:
         last: Frame | None = None
         previous: tuple[int, int] | None = None
         packets = 0
-        for picture, packets in self._decode():  # noqa: B007 - the count of the last round is used below
-            pts, duration = self._timestamp(picture, previous)
+        for decoded in deinterlaced(self._decode(), self._deinterlace):
+            packets = decoded.packets
+            pts, duration = self._timestamp(decoded, previous)
             previous = pts, duration
             seconds = pts * self.spec.time_base
             if self._start is not None and seconds < self._start:
                 continue
             if self._end is not None and seconds >= self._end:
                 break
-            self._corrupt += picture.is_corrupt  # before the resumed part too: an earlier run's damage is damage still
+            self._corrupt += decoded.is_corrupt  # before the resumed part too: an earlier run's damage is damage still
+            self._interlaced += decoded.is_interlaced
             if self._after is not None and pts <= self._after:
                 continue
             if last is not None:
                 yield replace(last, duration=pts - last.pts)
-            last = self._frame(picture, pts, duration)
+            last = self._frame(decoded.picture, pts, duration)
         if last is not None:
             last = replace(last, duration=self._rest(last))
             yield last
@@ -123,10 +144,11 @@ class FileSource:
     def _decode_first(self) -> av.VideoFrame:
         """The first picture: only it tells size, pixel format and colour for every container."""
         try:
+            decoder = decoder_of(self._stream)
             for packet in self._container.demux(self._stream):
                 try:
-                    for picture in packet.decode():
-                        return picture  # type: ignore[return-value]
+                    for picture in decoder.decode(packet):
+                        return picture
                 except av.error.InvalidDataError:
                     continue  # counted when frames() comes by again
         except av.error.FFmpegError as error:
@@ -135,12 +157,10 @@ class FileSource:
 
     def _read_spec(self, picture: av.VideoFrame) -> VideoSpec:
         stream = self._stream
-        if picture.format.name not in PIX_FMTS:
-            raise ConfigError(
-                f"{self.path}: pixel format {picture.format.name} is not supported yet; "
-                f"supported are {', '.join(PIX_FMTS)}"
-            )
         context = stream.codec_context
+        pixels = pixel_format(picture, context.codec.canonical_name, self._keep_alpha)
+        if pixels is None:
+            raise ConfigError(f"{self.path}: pixel format {picture.format.name} is not supported")
         time_base = stream.time_base
         assert time_base is not None, "a demuxed stream has a time base"
         duration = stream.duration * time_base if stream.duration else None
@@ -153,17 +173,18 @@ class FileSource:
             rate=Fraction(stream.guessed_rate) if stream.guessed_rate else None,
             frames=stream.frames or None,
             duration=Fraction(duration) if duration else None,
-            bits=PIX_FMTS[picture.format.name],
+            pixels=pixels,
             sample_aspect_ratio=Fraction(context.sample_aspect_ratio) if context.sample_aspect_ratio else None,
             rotation=picture.rotation,
             color=ColorTags(
                 int(picture.colorspace), int(picture.color_primaries), int(picture.color_trc), int(picture.color_range)
             ),
             siting=_SITINGS.get(int(getattr(picture, "chroma_location", 0) or 0)),
+            hdr=hdr_metadata(picture),
         )
 
-    def _decode(self) -> Iterator[tuple[av.VideoFrame, int]]:
-        """Every picture from the start of the trim on, with the number of packets read so far."""
+    def _decode(self) -> Iterator[Decoded]:
+        """Every picture from the start of the trim on."""
         # The first picture has been taken out already, and not every container can seek back to its start.
         self._container.close()
         self._container, self._stream = self._open()
@@ -173,24 +194,32 @@ class FileSource:
         if target is not None and _SEEKABLE & set(self._container.format.name.split(",")):
             self._container.seek(target, stream=self._stream, backward=True)
         packets = 0
+        decoder = decoder_of(self._stream)
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
                 try:
-                    pictures = packet.decode()
+                    pictures = decoder.decode(packet)
                 except av.error.InvalidDataError:
                     self._undecodable.append(float((packet.pts or packet.dts or 0) * self.spec.time_base))
                     continue
                 for picture in pictures:
-                    yield picture, packets  # type: ignore[misc]
+                    yield Decoded(
+                        picture,
+                        picture.pts,
+                        picture.duration or 0,
+                        picture.is_corrupt,
+                        picture.interlaced_frame,
+                        packets,
+                    )
         except av.error.InvalidDataError as error:
             self._cut_short = f"reading stopped after {packets} packets: {error.strerror}"
         except av.error.FFmpegError as error:
             raise SourceError(f"{self.path}: reading failed after {packets} packets: {error.strerror}") from error
 
-    def _timestamp(self, picture: av.VideoFrame, previous: tuple[int, int] | None) -> tuple[int, int]:
+    def _timestamp(self, picture: Decoded, previous: tuple[int, int] | None) -> tuple[int, int]:
         """pts and duration of a picture; a missing or repeated pts is continued from the frame before."""
-        duration = picture.duration or 0
+        duration = picture.duration
         pts = picture.pts
         if previous is None:
             return (0 if pts is None else pts), duration
@@ -212,16 +241,26 @@ class FileSource:
     def _frame(self, picture: av.VideoFrame, pts: int, duration: int) -> Frame:
         spec = self.spec
         if (picture.width, picture.height) != (spec.width, spec.height):
-            raise SourceError(
-                f"{self.path}: the picture changes from {spec.width}x{spec.height} to "
-                f"{picture.width}x{picture.height} at {float(pts * spec.time_base):.3f} s, which is not supported yet"
+            self._changed(
+                f"the picture changes from {spec.width}x{spec.height} to {picture.width}x{picture.height}",
+                "it is upscaled at its own size, then brought to the size of the first",
+                pts,
             )
-        if PIX_FMTS.get(picture.format.name) != spec.bits:
-            raise SourceError(
-                f"{self.path}: the pixel format changes to {picture.format.name} at {float(pts * spec.time_base):.3f} s"
-            )
-        y, u, v = (np.from_dlpack(plane) for plane in picture.planes)
-        return Frame(y, np.stack([u, v]), pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT, spec.bits)
+        found = pixel_format(picture, "", keep_alpha=True)
+        if found is None:
+            raise SourceError(f"{self.path}: the pixel format changes to {picture.format.name}, which is not supported")
+        if found.alpha and not spec.pixels.alpha:
+            self._transparent += not is_opaque(picture, found)
+            found = found.without_alpha()
+        if found != spec.pixels:
+            self._changed(f"the pixels change from {spec.pixels} to {found}", "they are converted back", pts)
+        y, uv = self._reader.planes(picture)
+        return Frame(y, uv, pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT, spec.pixels)
+
+    def _changed(self, what: str, then: str, pts: int) -> None:
+        """Note a change of the stream once."""
+        if not any(sentence.startswith(what) for sentence in self._changes):
+            self._changes.append(f"{what} at {float(pts * self.spec.time_base):.3f} s; {then}")
 
     def _check_end(self, last: Frame | None, packets: int) -> None:
         """Tell a file that was cut short: fewer packets or less time than its own header states."""
@@ -242,54 +281,3 @@ class FileSource:
             missing = float(stated - (last.pts + last.duration) * last.time_base)
             if missing > 1.0 and missing > 0.02 * float(stated):
                 self._cut_short = f"the file ends {missing:.1f} s before the duration that its header states"
-
-
-def open_input(path: Path) -> av.container.InputContainer:
-    """Open a media file for reading. Raises SourceError in one sentence."""
-    if not path.exists():
-        raise SourceError(f"{path}: no such file")
-    if path.is_dir():
-        raise SourceError(f"{path}: is a folder, not a video file")
-    if path.stat().st_size == 0:
-        raise SourceError(f"{path}: the file is empty (zero bytes)")
-    try:
-        return av.open(ffmpeg_path(path), **_TOLERANT)
-    except av.error.FFmpegError as error:
-        raise SourceError(f"{path}: not a video file that FFmpeg can open ({error.strerror or error})") from error
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
-
-
-def ffmpeg_path(path: Path) -> str:
-    """A local path as FFmpeg takes it, whatever its name: `12:30 talk.mkv` is no protocol."""
-    return f"file:{path}"
-
-
-def main_video(container: av.container.InputContainer, path: Path) -> av.video.stream.VideoStream:
-    """The stream to upscale: the first video stream that is not a cover picture. Raises SourceError."""
-    for stream in container.streams.video:
-        if not is_cover(stream):
-            if stream.codec_context is None:
-                raise SourceError(f"{path}: its video codec is unknown to FFmpeg")
-            return stream
-    raise SourceError(f"{path}: has no video stream (it holds {_kinds(container)})")
-
-
-def count_packets(path: Path) -> int:
-    """Packets of the main video stream, without decoding. Raises SourceError."""
-    with open_input(path) as container:
-        stream = main_video(container, path)
-        try:
-            return sum(packet.size > 0 for packet in container.demux(stream))
-        except av.error.FFmpegError as error:
-            raise SourceError(f"{path}: reading failed: {error.strerror}") from error
-
-
-def is_cover(stream: Any) -> bool:
-    """Whether a stream is a picture for the file's icon, not a film."""
-    return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _kinds(container: av.container.InputContainer) -> str:
-    kinds = [stream.type or "unknown" for stream in container.streams]
-    return ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)) or "no streams at all"

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from rtsr.frames import Frame, VideoSpec, chroma_size
+from rtsr.frames import Frame, VideoSpec
 
 
 class SyntheticSource:
@@ -22,7 +22,7 @@ class SyntheticSource:
         radius = np.hypot(yy - height / 2, xx - width / 2)
         plate = 0.5 + 0.5 * np.cos(radius**2 * (np.pi / (2.5 * max(height, width))))
         self._luma = np.round(40 + 160 * plate).astype(np.uint8)
-        h, w = chroma_size(height, width)
+        h, w = self.spec.pixels.chroma_size(height, width)
         ramp_u = np.broadcast_to(np.linspace(60, 196, w + margin), (h, w + margin))
         ramp_v = np.broadcast_to(np.linspace(60, 196, h)[:, None], (h, w + margin))
         self._chroma = np.round(np.stack([ramp_u, ramp_v])).astype(np.uint8)
@@ -30,11 +30,11 @@ class SyntheticSource:
 
     def frames(self) -> Iterator[Frame]:
         spec = self.spec
-        h, w = chroma_size(spec.height, spec.width)
+        h, w = spec.pixels.chroma_size(spec.height, spec.width)
         for i in range(spec.frames or 0):
             dy, dx = (abs((k * i) % (2 * self._margin) - self._margin) for k in (1, 3))
             yield Frame(
-                self._luma[dy : dy + spec.height, dx : dx + spec.width],
+                self._luma[None, dy : dy + spec.height, dx : dx + spec.width],
                 self._chroma[:, :, dx : dx + w][:, :h],
                 i,
                 spec.time_base,

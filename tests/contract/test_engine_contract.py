@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.backends.reference import ReferenceEngine
 from rtsr.errors import EngineError
-from rtsr.frames import ChromaSiting, FrameBatch, chroma_size
+from rtsr.frames import ChromaSiting, FrameBatch
+from rtsr.pixels import YUV420P, PixelFormat
 
 KINDS = ("nearest", "bicubic", "openvino", "onnxruntime")
 REPEATS_LUMA = {"nearest", "openvino", "onnxruntime"}  # the last two run the `repeat` engine of conftest.py
@@ -44,7 +45,7 @@ def noise(n: int, height: int, width: int, first_pts: int = 7, seed: int = 0) ->
     """Frames of random pixels, which no interpolation leaves alone by chance; pts unevenly spaced."""
     rng = np.random.default_rng(seed)
     y = rng.integers(0, 256, (n, 1, height, width), np.uint8)
-    uv = rng.integers(0, 256, (n, 2, *chroma_size(height, width)), np.uint8)
+    uv = rng.integers(0, 256, (n, 2, *YUV420P.chroma_size(height, width)), np.uint8)
     pts = tuple(first_pts + i * (i + 3) for i in range(n))
     return FrameBatch(y, uv, pts, TIME_BASE, tuple(range(1, n + 1)))
 
@@ -65,7 +66,7 @@ def test_any_size_comes_out_scale_times_larger(
     s = engine.scale
     assert s == kind_and_scale[1]
     assert result.y.shape == (n, 1, s * height, s * width)
-    assert result.uv.shape == (n, 2, *chroma_size(s * height, s * width))
+    assert result.uv.shape == (n, 2, *YUV420P.chroma_size(s * height, s * width))
     assert (result.y.dtype, result.uv.dtype) == (np.uint8, np.uint8)
     if kind_and_scale[0] in REPEATS_LUMA:
         np.testing.assert_array_equal(result.y, repeated(batch.y, s))
@@ -192,7 +193,13 @@ def test_an_error_of_the_upstream_comes_through(engine: Engine) -> None:
 
 
 def test_sixteen_bits_are_taken_or_refused_in_words(engine: Engine) -> None:
-    deep = FrameBatch(np.full((1, 1, 8, 8), 700, np.uint16), np.full((1, 2, 4, 4), 300, np.uint16), (0,), TIME_BASE)
+    deep = FrameBatch(
+        np.full((1, 1, 8, 8), 700, np.uint16),
+        np.full((1, 2, 4, 4), 300, np.uint16),
+        (0,),
+        TIME_BASE,
+        pixels=PixelFormat(bits=16),
+    )
     if engine.backend == "reference":
         result = engine.infer(deep)
         assert (result.y.dtype, result.uv.dtype) == (np.uint16, np.uint16)

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from clips import VFR_PTS, decoded, draw, packets, planes_of, read_number, steady_pts, times
 
 from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import FrameBatch, VideoSpec
-from rtsr.sinks.encoding import CODECS, Encoding
+from rtsr.pixels import PixelFormat
+from rtsr.sinks.codecs import CODECS
+from rtsr.sinks.encoding import Encoding
 from rtsr.sinks.file import FileSink
 from rtsr.sinks.null import NullSink
 
@@ -48,6 +51,9 @@ TARGETS = [
     Target(".webm", "libsvtav1", MKV_BASE, VFR_MS),
     Target(".ts", "libx264", MP4_BASE, VFR_PTS),
     Target(".ts", "libx265", MP4_BASE, VFR_PTS),
+    Target(".mov", "qtrle", MP4_BASE, VFR_PTS),
+    Target(".mov", "png", MP4_BASE, VFR_PTS),
+    Target(".mkv", "libx264rgb", MKV_BASE, VFR_MS),
     Target(".avi", "libx264", Fraction(1, 24), tuple(range(24))),
     Target(".avi", "ffv1", Fraction(1, 24), tuple(range(24)), lossless=True),
 ]
@@ -63,7 +69,7 @@ def target(request: pytest.FixtureRequest) -> Target:
 
 
 def open_sink(folder: Path, target: Target, bits: int = 8) -> FileSink:
-    spec = VideoSpec(WIDTH, HEIGHT, target.time_base, Fraction(24), bits=bits)
+    spec = VideoSpec(WIDTH, HEIGHT, target.time_base, Fraction(24), pixels=PixelFormat(bits=bits))
     return FileSink(folder / f"out{target.suffix}", spec, SCALE, Encoding(target.codec))
 
 
@@ -90,8 +96,10 @@ def test_every_frame_is_in_the_file(target: Target, batch: int, tmp_path: Path) 
     assert [read_number(luma8(f)) for f in frames] == list(range(len(target.pts)))
 
 
-def luma8(frame: object) -> np.ndarray:
-    y = planes_of(frame)[0]  # type: ignore[arg-type]
+def luma8(frame: av.VideoFrame) -> np.ndarray:
+    if frame.format.is_rgb:
+        return frame.to_ndarray(format="rgb24")[..., 1]
+    y = planes_of(frame)[0]
     return (y >> 2).astype(np.uint8) if y.dtype == np.uint16 else y
 
 
@@ -159,7 +167,8 @@ def test_an_existing_file_is_replaced_only_at_the_end(target: Target, tmp_path: 
 
 
 def test_every_codec_has_a_target_or_needs_a_gpu() -> None:
-    assert set(CODECS) - {t.codec for t in TARGETS} == {"h264_nvenc", "hevc_nvenc", "av1_nvenc"}
+    pictures = {"mjpeg", "tiff"}  # see tests/test_formats.py
+    assert set(CODECS) - {t.codec for t in TARGETS} - pictures == {"h264_nvenc", "hevc_nvenc", "av1_nvenc"}
 
 
 @pytest.mark.parametrize("codec", ["h264_nvenc", "hevc_nvenc", "av1_nvenc"])
@@ -209,11 +218,13 @@ def test_short_clips_are_complete(codec: str, frames: int, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("target", [t for t in TARGETS if t.codec in TEN_BIT], ids=name)
 def test_ten_bits_stay_ten(target: Target, tmp_path: Path) -> None:
-    spec = VideoSpec(WIDTH, HEIGHT, target.time_base, Fraction(24), bits=10)
+    spec = VideoSpec(WIDTH, HEIGHT, target.time_base, Fraction(24), pixels=PixelFormat(bits=10))
     sink = FileSink(tmp_path / f"out{target.suffix}", spec, SCALE, Encoding(target.codec))
     y, u, v = draw(3, SCALE * WIDTH, SCALE * HEIGHT, "yuv420p10le")
     for pts in target.pts:
-        sink.write(FrameBatch(y[None, None], np.stack([u, v])[None], (pts,), target.time_base))
+        sink.write(
+            FrameBatch(y[None, None], np.stack([u, v])[None], (pts,), target.time_base, pixels=PixelFormat(bits=10))
+        )
     sink.finish()
     frame = decoded(sink.output)[-1]
     assert "10le" in frame.format.name

@@ -15,7 +15,7 @@ from clips import LOSSLESS, VFR_PTS, Audio, Video, decoded, planes_of, read_numb
 
 from rtsr import open_source
 from rtsr.errors import SourceError
-from rtsr.frames import Frame, chroma_size
+from rtsr.frames import Frame
 from rtsr.sources import Source
 from rtsr.sources.file import FileSource
 from rtsr.sources.synthetic import SyntheticSource
@@ -82,9 +82,9 @@ def test_pts_rise_strictly(source: Source) -> None:
 def test_planes_are_what_the_spec_says(source: Source) -> None:
     spec = source.spec
     for frame in source.frames():
-        assert frame.y.shape == (spec.height, spec.width)
-        assert frame.uv.shape == (2, *chroma_size(spec.height, spec.width))
-        assert frame.y.dtype == frame.uv.dtype == spec.dtype
+        assert frame.y.shape == (1, spec.height, spec.width)
+        assert frame.uv.shape == (2, *spec.pixels.chroma_size(spec.height, spec.width))
+        assert frame.y.dtype == frame.uv.dtype == spec.pixels.dtype
         assert frame.time_base == spec.time_base
 
 
@@ -126,7 +126,7 @@ def test_spec_is_what_was_written(kind: Kind, path: Path) -> None:
     with closing(FileSource(path)) as source:
         spec = source.spec
     assert (spec.width, spec.height) == (kind.video.width, kind.video.height)
-    assert spec.bits == (10 if "10le" in kind.video.pix_fmt else 8)
+    assert spec.pixels.bits == (10 if "10le" in kind.video.pix_fmt else 8)
 
 
 def test_times_are_what_was_written(kind: Kind, path: Path) -> None:
@@ -145,9 +145,9 @@ def test_times_are_what_was_written(kind: Kind, path: Path) -> None:
 def test_pictures_come_in_order_and_as_decoded(kind: Kind, path: Path) -> None:
     with closing(FileSource(path)) as source:
         frames = list(source.frames())
-    assert [read_number(f.y) for f in frames] == list(range(len(kind.video.pts)))
+    assert [read_number(f.y[0]) for f in frames] == list(range(len(kind.video.pts)))
     for frame, expected in zip(frames, decoded(path), strict=True):
-        for plane, pixels in zip((frame.y, *frame.uv), planes_of(expected), strict=True):
+        for plane, pixels in zip((*frame.y, *frame.uv), planes_of(expected), strict=True):
             np.testing.assert_array_equal(plane, pixels)
 
 
@@ -155,10 +155,10 @@ def test_pictures_come_in_order_and_as_decoded(kind: Kind, path: Path) -> None:
 def test_a_trim_keeps_what_begins_in_it(kind: Kind, path: Path, start: str | None, end: str | None) -> None:
     begin, finish = (None if t is None else Fraction(t) for t in (start, end))
     with closing(FileSource(path)) as source:
-        every = [(f.pts * f.time_base, read_number(f.y)) for f in source.frames()]
+        every = [(f.pts * f.time_base, read_number(f.y[0])) for f in source.frames()]
     wanted = [(t, n) for t, n in every if t >= (begin or 0) and (finish is None or t < finish)]
     with closing(FileSource(path, begin, finish)) as source:
-        trimmed = [(f.pts * f.time_base, read_number(f.y)) for f in source.frames()]
+        trimmed = [(f.pts * f.time_base, read_number(f.y[0])) for f in source.frames()]
         assert list(source.damage) == []
     assert trimmed == wanted
     assert 0 < len(trimmed) < len(every)

@@ -1,0 +1,96 @@
+"""Frames into pictures as an encoder takes them."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
+
+from rtsr.frames import ColorTags, Frame
+from rtsr.pixels import PixelFormat
+from rtsr.sinks.encoding import Encoder
+
+_EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# FFmpeg's AVColorSpace -> the names and numbers of swscale's matrices.
+_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
+_BT601, _BT709 = 5, 1
+_HD_LINES = 720  # from here on, video that does not tell its matrix means BT.709
+
+
+class PictureMaker:
+    """Makes what an encoder takes of frames, without a copy where the encoder takes their planes as they are.
+
+    color: the tags of the frames. size: (width, height) of the pictures to make.
+    """
+
+    def __init__(self, color: ColorTags, encoder: Encoder, size: tuple[int, int]):
+        self._color, self._encoder, self._size = color, encoder, size
+        self._reformatter = VideoReformatter()  # one for all: each keeps its own scaler
+
+    def make(self, frame: Frame) -> av.VideoFrame:
+        """A picture with the frame's pixels and nothing else; time is the caller's."""
+        picture = self._planar(frame)
+        if picture.format.name != self._encoder.pix_fmt or (picture.width, picture.height) != self._size:
+            picture = self._convert(picture, frame.pixels)
+        picture.colorspace, picture.color_range = self._encoder.color.colorspace, self._encoder.color.range
+        return picture
+
+    def _planar(self, frame: Frame) -> av.VideoFrame:
+        """The frame's planes as FFmpeg's planar format, without the alpha that the encoder would not keep."""
+        pixels, target = frame.pixels, self._encoder.pixels
+        y, uv = frame.y, frame.uv
+        if pixels.alpha and not target.alpha:
+            pixels, y = pixels.without_alpha(), y[:-1]
+        if pixels.family == "gray":
+            if pixels.alpha and target.family == "gray":
+                return _copied((np.stack([y[0], y[1]], axis=-1).reshape(y.shape[1], -1),), pixels.name, y.shape[1:])
+            if target.family == "yuv":  # by hand: FFmpeg's scaler takes all gray for full range
+                pixels = PixelFormat("yuv", pixels.bits, target.chroma, pixels.alpha)
+                neutral = np.full(pixels.chroma_size(*y.shape[1:]), 1 << (pixels.bits - 1), y.dtype)
+                uv = (neutral, neutral)
+        planes = (y[0], *uv, *y[1:]) if pixels.family == "yuv" else tuple(y)
+        height, width = y.shape[1:]
+        if height % 2 or width % 2:
+            return _copied(planes, pixels.name, (height, width))
+        return av.VideoFrame.from_dlpack(planes, format=pixels.name)
+
+    def _convert(self, picture: av.VideoFrame, pixels: PixelFormat) -> av.VideoFrame:
+        """Other samples, another size: one pass of FFmpeg's scaler, the matrix and the range said for both sides."""
+        target = self._encoder.pixels
+        source_matrix = _matrix(self._color, picture.height)
+        matrix = _matrix(self._encoder.color, picture.height) if target.family == "yuv" else source_matrix
+        if pixels.family == "rgb":
+            source_matrix = matrix
+        resized = (picture.width, picture.height) != self._size
+        return self._reformatter.reformat(
+            picture,
+            *self._size,
+            format=self._encoder.pix_fmt,
+            src_colorspace=source_matrix,
+            dst_colorspace=matrix,
+            src_color_range=_range(self._color, pixels),
+            dst_color_range=_range(self._encoder.color, target),
+            interpolation=(Interpolation.LANCZOS if resized else Interpolation.BICUBIC) | _EXACT,
+            threads=1,
+        )
+
+
+def _matrix(color: ColorTags, height: int) -> int:
+    """The matrix between YUV and RGB; where none is told, what players assume."""
+    return _MATRICES.get(color.colorspace, _BT709 if height >= _HD_LINES else _BT601)
+
+
+def _range(color: ColorTags, pixels: PixelFormat) -> ColorRange:
+    """FFmpeg's scaler takes all RGB for full range; other video that tells none is limited."""
+    return ColorRange.JPEG if pixels.family == "rgb" or color.range == ColorRange.JPEG else ColorRange.MPEG
+
+
+def _copied(planes: tuple[np.ndarray, ...], pix_fmt: str, size: tuple[int, ...]) -> av.VideoFrame:
+    """A frame of its own with these planes: PyAV shares memory for planar formats of even sizes only."""
+    height, width = size
+    picture = av.VideoFrame(width, height, pix_fmt)
+    for plane, pixels in zip(picture.planes, planes, strict=True):
+        rows = np.zeros((pixels.shape[0], plane.line_size // pixels.itemsize), pixels.dtype)
+        rows[:, : pixels.shape[1]] = pixels
+        plane.update(rows.tobytes())
+    return picture

@@ -1,0 +1,76 @@
+"""Interlaced pictures into progressive ones, at the rate and the times that they have."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+import av
+import av.error
+import av.filter
+
+MODES = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A decoded picture with what the decoder said of it. packets: read so far."""
+
+    picture: av.VideoFrame
+    pts: int | None
+    duration: int
+    is_corrupt: bool
+    is_interlaced: bool
+    packets: int
+
+
+def deinterlaced(decoded: Iterable[Decoded], mode: str) -> Iterator[Decoded]:
+    """One picture out for each one in, with its pts: bwdif (Weston's three-field filter and yadif's edges).
+
+    mode `auto`: interlaced pictures only, others pass untouched; `on`: all; `off`: none. A picture depends on its two
+    neighbours and nothing else, so that decoding may begin anywhere before it.
+    """
+    graph: av.filter.Graph | None = None
+    waiting: deque[Decoded] = deque()
+    shape = None
+    for item in decoded:
+        picture = item.picture
+        if (picture.format.name, picture.width, picture.height) != shape:
+            yield from _drain(graph, waiting)
+            graph, shape = None, (picture.format.name, picture.width, picture.height)
+        if graph is None and (mode == "on" or (mode == "auto" and item.is_interlaced)):
+            graph = _bwdif(picture, "all" if mode == "on" else "interlaced")
+        if graph is None:
+            yield item
+            continue
+        waiting.append(item)
+        graph.push(picture)
+        yield from _ready(graph, waiting)
+    yield from _drain(graph, waiting)
+
+
+def _bwdif(picture: av.VideoFrame, which: str) -> av.filter.Graph:
+    graph = av.filter.Graph()
+    source = graph.add_buffer(
+        width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
+    )
+    graph.link_nodes(
+        source, graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}"), graph.add("buffersink")
+    ).configure()
+    return graph
+
+
+def _ready(graph: av.filter.Graph, waiting: deque[Decoded]) -> Iterator[Decoded]:
+    while True:
+        try:
+            picture = graph.pull()
+        except (av.error.BlockingIOError, av.error.EOFError):
+            return
+        yield replace(waiting.popleft(), picture=picture)
+
+
+def _drain(graph: av.filter.Graph | None, waiting: deque[Decoded]) -> Iterator[Decoded]:
+    if graph is not None:
+        graph.push(None)
+        yield from _ready(graph, waiting)

@@ -1,0 +1,104 @@
+"""What a decoded picture is and holds: its format, its planes, and what travels beside them."""
+
+from __future__ import annotations
+
+import struct
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from rtsr.frames import HdrMetadata
+from rtsr.pixels import PixelFormat
+
+# Frame side data that no encoder here takes from us, for people. FFmpeg's names.
+_BESIDE = {
+    "A53_CC": "closed captions",
+    "DYNAMIC_HDR_PLUS": "HDR10+ scene data",
+    "DOVI_METADATA": "Dolby Vision data",
+    "DOVI_RPU_BUFFER": "Dolby Vision data",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid scene data",
+    "STEREO3D": "the stereo 3D layout",
+    "SPHERICAL": "the 360 degree projection",
+}
+# Picture codecs that write an alpha channel whether or not anything is transparent.
+_OFTEN_OPAQUE = {"gif", "png", "apng", "webp", "bmp", "tiff"}
+
+
+class PlaneReader:
+    """Takes decoded pictures apart into planes of one format.
+
+    pixels: the format that all of them become. Planar pictures of that format give views on the decoder's memory.
+    """
+
+    def __init__(self, pixels: PixelFormat):
+        self._pixels = pixels
+        self._reformatter = VideoReformatter()  # one for all: each keeps its own scaler
+
+    def planes(self, picture: av.VideoFrame) -> tuple[np.ndarray, np.ndarray]:
+        """y (C, H, W), uv (K, h, w); see Frame."""
+        pixels = self._pixels
+        if pixels.family == "gray" and pixels.alpha:
+            y = self._gray_and_alpha(picture)
+            return y, np.empty((0, *y.shape[1:]), y.dtype)
+        if picture.format.name.replace("yuvj", "yuv") != pixels.name:
+            picture = self._reformatter.reformat(picture, format=pixels.name, interpolation="BICUBIC", threads=1)
+        planes = [np.from_dlpack(plane) for plane in picture.planes]
+        if pixels.family == "yuv":
+            y = np.stack([planes[0], planes[3]]) if pixels.alpha else planes[0][None]
+            return y, np.stack(planes[1:3])
+        y = planes[0][None] if len(planes) == 1 else np.stack(planes)
+        return y, np.empty((0, *y.shape[1:]), y.dtype)
+
+    def _gray_and_alpha(self, picture: av.VideoFrame) -> np.ndarray:
+        """FFmpeg has gray with alpha as pairs of samples only, and its scaler would change the range."""
+        pairs = np.from_dlpack(picture.planes[0])  # (H, W, 2)
+        if picture.format.name.endswith("be"):
+            pairs = pairs.byteswap()
+        return np.ascontiguousarray(pairs.transpose(2, 0, 1))
+
+
+def pixel_format(picture: av.VideoFrame, codec: str, keep_alpha: bool) -> PixelFormat | None:
+    """The planes to take from pictures like this one, the first; None if they are no planes of integers.
+
+    An alpha channel that is opaque all over counts as none where the codec always has one, unless keep_alpha.
+    """
+    pixels = PixelFormat.of(picture.format.name)
+    if pixels and pixels.alpha and not keep_alpha and codec in _OFTEN_OPAQUE and is_opaque(picture, pixels):
+        return pixels.without_alpha()
+    return pixels
+
+
+def is_opaque(picture: av.VideoFrame, pixels: PixelFormat) -> bool:
+    """Whether alpha is at its white everywhere."""
+    return bool((PlaneReader(pixels).planes(picture)[0][-1] == pixels.white).all())
+
+
+def lost_beside(picture: av.VideoFrame) -> list[str]:
+    """What a picture carries that cannot be carried on."""
+    found = (_BESIDE[name] for side_data in picture.side_data if (name := _type_name(side_data)) in _BESIDE)
+    return list(dict.fromkeys(found))
+
+
+def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
+    """HDR10's static metadata of a picture."""
+    primaries = luminance = light = None
+    for side_data in picture.side_data:
+        match _type_name(side_data):
+            case "MASTERING_DISPLAY_METADATA":  # AVMasteringDisplayMetadata
+                *numbers, has_primaries, has_luminance = struct.unpack("=22i", bytes(side_data)[:88])
+                pairs = zip(numbers[::2], numbers[1::2], strict=True)
+                ratios = [Fraction(numerator, denominator or 1) for numerator, denominator in pairs]
+                if has_primaries:
+                    primaries = tuple(zip(ratios[0:8:2], ratios[1:8:2], strict=True))
+                if has_luminance:
+                    luminance = ratios[8], ratios[9]
+            case "CONTENT_LIGHT_LEVEL":  # AVContentLightMetadata
+                light = struct.unpack("=2I", bytes(side_data)[:8])
+    return HdrMetadata(primaries, luminance, light) if primaries or luminance or light else None
+
+
+def _type_name(side_data: Any) -> str:
+    return getattr(side_data.type, "name", str(side_data.type))
