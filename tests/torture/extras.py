@@ -194,6 +194,20 @@ STREAMS = [
         Expect(streams={"video": 2, "audio": 1}),
     ),
     Entry(
+        "chapters-to-mkv.mov",
+        "chapters, which QuickTime keeps in a track of text besides",
+        film(H264, Sound("pcm_s16le"), chapters=CHAPTERS),
+        Expect(streams=WITH_SOUND, chapters=("Anfang", "終わり")),
+        output="out.mkv",
+    ),
+    Entry(
+        "timecode-to-mkv.mov",
+        "a timecode track becomes a tag",
+        film(Pictures(metadata={"timecode": "01:02:03:04"}), Sound("pcm_s16le")),
+        Expect(streams=WITH_SOUND),
+        output="out.mkv",
+    ),
+    Entry(
         "timecode.mov",
         "a timecode track",
         film(Pictures(metadata={"timecode": "01:02:03:04"}), Sound("pcm_s16le")),

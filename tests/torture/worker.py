@@ -35,9 +35,9 @@ class Outcome:
 
     @property
     def sentences(self) -> list[str]:
-        """Lines on stderr but for notes and progress: the error."""
+        """Lines on stderr but for notes, progress and what was done: the error."""
         lines = [line for line in self.stderr.splitlines() if line.strip() and not line.startswith("note: ")]
-        return [line for line in lines if "  slowest: " not in line]
+        return [line for line in lines if "slowest: " not in line]
 
     @property
     def notes(self) -> list[str]:
@@ -112,8 +112,14 @@ def serve(memory: int) -> None:
 
 
 def _run(arguments: list[str]) -> tuple[int, str, str]:
-    """The command line with files for the process's own stdout and stderr, so that C's messages are seen, too."""
+    """The command line with files for the process's own stdout and stderr, so that C's messages are seen, too.
+
+    `decode FILE` is not rtsr's: what is in a file for whoever reads it without rtsr.
+    """
     from rtsr.cli import main
+
+    if arguments[0] == "decode":
+        return 0, json.dumps(_decoded(arguments[1])), ""
 
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         kept = [os.dup(1), os.dup(2)]
@@ -134,6 +140,28 @@ def _run(arguments: list[str]) -> tuple[int, str, str]:
         out.seek(0)
         err.seek(0)
         return code, out.read().decode(errors="replace"), err.read().decode(errors="replace")
+
+
+def _decoded(path: str) -> dict[str, Any]:
+    """Pictures in the main video stream, and what FFmpeg says that is wrong with them."""
+    import av
+    import av.error
+    from clips import TOLERANT, main_video
+
+    found: dict[str, Any] = {"pictures": 0, "undecodable": 0, "corrupt": 0, "stopped": ""}
+    try:
+        with av.open(f"file:{path}", **TOLERANT) as container:
+            stream = main_video(container)
+            for packet in container.demux(stream):
+                try:
+                    for picture in packet.decode():
+                        found["pictures"] += 1
+                        found["corrupt"] += picture.is_corrupt
+                except av.error.InvalidDataError:
+                    found["undecodable"] += 1
+    except (av.error.FFmpegError, StopIteration) as error:
+        found["stopped"] = str(error) or "no video"
+    return found
 
 
 def resident_mb(pid: int) -> float:
