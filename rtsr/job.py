@@ -134,7 +134,9 @@ def prepared(input: str | os.PathLike[str], output: str | os.PathLike[str], opti
         notices = require_all_kept(media, plans, options.drop_unsupported)
         notices += _require_nothing_lost([*encoder.losses, *source.lost_beside], options.drop_unsupported)
         notices += encoder.notices
-        if source.is_interlaced and options.deinterlace == "auto":
+        if options.deinterlace == "on":
+            notices.append("every frame is deinterlaced (bwdif), whether it is interlaced or not")
+        elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
         with closing(
             open_engine(EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits))
@@ -240,7 +242,8 @@ def _require_nothing_lost(losses: list[str], drop_unsupported: bool) -> list[str
     """Raise ConfigError for what the output would lack, unless that was asked for; else a notice for each."""
     if losses and not drop_unsupported:
         raise ConfigError(
-            f"the output would lose {'; '.join(losses)}. Nothing was done: pass --drop-unsupported to go on without"
+            f"the output would lose {'; '.join(losses)}. Nothing was done: choose another output or --pix-fmt, or pass "
+            "--drop-unsupported to go on without"
         )
     return [f"left out: {loss}" for loss in losses]
 

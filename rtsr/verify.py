@@ -7,8 +7,11 @@ few moments for what they show.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_left
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -48,6 +51,8 @@ class _Stream:
     """One stream's packets: times in seconds, exact; digest over all payloads.
 
     resolution: a tick of its clock. slack: how far the container's reader may guess beside. keys: pts of keyframes.
+    packets: how many of video there are, with times or without. reordered: they are not in the order of their times.
+    faults: times that do not rise.
     """
 
     kind: str
@@ -59,6 +64,9 @@ class _Stream:
     metadata: dict[str, str]
     disposition: int
     keys: list[Fraction] = field(default_factory=list)
+    packets: int = 0
+    reordered: bool = False
+    faults: int = 0
 
 
 def verify(
@@ -83,7 +91,7 @@ def verify(
     wanted = [s for s in before if kept is None or s.index in kept]
     _compare_copies(wanted, after, video_in, video_out, start, verdict)
     if not verdict.findings:
-        compare_moments(source, output, video_in.pts, video_out.pts, video_out.keys, verdict)
+        compare_moments(source, output, *_common_times(video_in, video_out, start), video_out.keys, verdict)
     return verdict
 
 
@@ -114,6 +122,8 @@ def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[_St
                 time = Fraction(stamp * packet.time_base) if stamp is not None and packet.time_base else None
                 if time is not None and not _inside(packet, time, start, end):
                     continue
+                streams[packet.stream.index].packets += is_video
+                streams[packet.stream.index].reordered |= packet.pts != packet.dts
                 if time is not None:
                     streams[packet.stream.index].pts.append(time)
                     if is_video and packet.is_keyframe:
@@ -123,6 +133,7 @@ def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[_St
         except av.error.FFmpegError as error:
             raise SourceError(f"{path}: reading failed: {error.strerror}") from error
         for index, stream in streams.items():
+            stream.faults = _faults(stream.pts, stream.reordered)
             stream.pts.sort()
             stream.digest = digests[index].hexdigest()
         return [streams.pop(main.index), *streams.values()]
@@ -147,11 +158,14 @@ def _inside(packet: av.Packet, time: Fraction, start: Fraction | None, end: Frac
 
 
 def _compare_times(before: _Stream, after: _Stream, start: Fraction | None, verdict: Verdict) -> None:
-    verdict.facts["frames"] = [len(before.pts), len(after.pts)]
-    if len(before.pts) != len(after.pts):
-        verdict.findings.append(f"the input has {len(before.pts)} frames, the output {len(after.pts)}")
+    verdict.facts["frames"] = [before.packets, after.packets]
+    if before.packets != after.packets:
+        verdict.findings.append(f"the input has {before.packets} frames, the output {after.packets}")
         return
-    if not before.pts:
+    if len(before.pts) < before.packets or not after.pts:
+        return  # a raw stream has no times, numbered pictures neither
+    if before.faults:
+        _compare_repaired(before, after, start or Fraction(0), verdict)
         return
     # A container that begins its own clock elsewhere (MPEG-TS) moves all streams alike; that is checked below.
     shift = after.pts[0] - before.pts[0]
@@ -161,6 +175,35 @@ def _compare_times(before: _Stream, after: _Stream, start: Fraction | None, verd
     verdict.expect(worst <= tolerance, f"frames are shown up to {float(worst) * 1e3:.3f} ms off")
     if start is None:
         verdict.facts["start_moved_s"] = float(shift)
+
+
+def _faults(pts: list[Fraction], reordered: bool) -> int:
+    """How many times of a stream, in its packets' order, are there twice, or go back where nothing is reordered."""
+    back = 0 if reordered else sum(later < earlier for earlier, later in pairwise(pts))
+    return len(pts) - len(set(pts)) + back
+
+
+def _compare_repaired(before: _Stream, after: _Stream, start: Fraction, verdict: Verdict) -> None:
+    """Times of an input some of which had to be mended: the others must all be there."""
+    slack = _tolerance(before, after)
+    missing = 0
+    for time in dict.fromkeys(before.pts):
+        at = bisect_left(after.pts, time - start - slack)
+        missing += at == len(after.pts) or after.pts[at] > time - start + slack
+    verdict.facts["repaired_times"] = before.faults
+    verdict.expect(
+        missing <= before.faults, f"{missing} times of frames are not the input's; {before.faults} were at fault"
+    )
+
+
+def _common_times(before: _Stream, after: _Stream, start: Fraction | None) -> tuple[list[Fraction], list[Fraction]]:
+    """Times of the pictures to compare, in both files: all, but for those that had to be mended."""
+    if not before.faults:
+        return before.pts, after.pts
+    counts = Counter(before.pts)
+    there = set(after.pts)
+    common = [t for t in before.pts if counts[t] == 1 and t - (start or 0) in there]
+    return common, [t - (start or 0) for t in common]
 
 
 def _tolerance(before: _Stream, after: _Stream) -> Fraction:

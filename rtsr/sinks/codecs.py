@@ -38,7 +38,7 @@ class Codec:
     """What one encoder calls its quality and its speed. None: it has no such option. bitrate: whether it takes one.
 
     params: the option that holds its own settings, if it carries HDR10 metadata there. pix_fmts: of those that FFmpeg
-    lists, the ones to use; all for an empty tuple.
+    lists, the ones to use; all for an empty tuple. alpha: whether it keeps alpha where it lists formats that have it.
     """
 
     quality: str | None = None
@@ -52,6 +52,7 @@ class Codec:
     bitrate: bool = False
     params: str | None = None
     pix_fmts: tuple[str, ...] = ()
+    alpha: bool = True
 
 
 _NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),), bitrate=True)
@@ -64,6 +65,7 @@ CODECS = {
         fixed=(("x265-params", "log-level=error:open-gop=0"),),
         bitrate=True,
         params="x265-params",
+        alpha=False,  # a build for multi-layer HEVC lists it and does not open
     ),
     "libsvtav1": Codec("crf", 63, 27, "preset", tuple(map(str, range(14))), "10", bitrate=True, params="svtav1-params"),
     "libvpx-vp9": Codec(

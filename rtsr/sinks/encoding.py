@@ -80,7 +80,7 @@ class Encoding:
             pix_fmt,
             pixels,
             color,
-            CODECS[name].segment_format,
+            "webm" if pixels.alpha and name == "libvpx-vp9" else CODECS[name].segment_format,  # mp4 has no VP9 alpha
             self.bitrate,
             (notice,) if notice and self.pix_fmt is None else (),
             losses,
@@ -96,17 +96,14 @@ class Encoding:
                     f"{names[0]} has no --pix-fmt {self.pix_fmt}; it has {', '.join(available[names[0]])}"
                 )
             return name, self.pix_fmt, ()
-        for target in (wanted, wanted.without_alpha()):
-            for name in names:
-                if fits := [f for f in available[name] if (p := PixelFormat.of(f)) and p.holds(target)]:
-                    lost = ()
-                    if wanted.alpha and not target.alpha:
-                        lost = (f"transparency, which {name} in {output.suffix} does not keep (.mov, .webm, .mkv do)",)
-                    return name, min(fits, key=lambda f: _waste(PixelFormat.of(f))), lost
-        raise ConfigError(
-            f"{' and '.join(names)} cannot keep {wanted} video in {output.suffix}; choose an output that ends in .mkv, "
-            f"another --codec, or with --pix-fmt what to keep of it ({', '.join(available[names[0]])})"
-        )
+        order = [(name, f) for name in names for f in available[name] if _same_family(wanted, PixelFormat.of(f))]
+        if not order:
+            raise ConfigError(
+                f"{' and '.join(names)} cannot keep {wanted} video in {output.suffix}; choose another --codec, or with "
+                f"--pix-fmt what to make of it ({', '.join(available[names[0]])})"
+            )
+        name, pix_fmt = min(order, key=lambda pair: _fit(wanted, PixelFormat.of(pair[1]), names.index(pair[0])))
+        return name, pix_fmt, _lacks(wanted, PixelFormat.of(pix_fmt), f"{name} in {output.suffix}")
 
     def _options(self, name: str, container: str) -> dict[str, str]:
         codec = CODECS[name]
@@ -186,13 +183,33 @@ def _pix_fmts(name: str) -> tuple[str, ...]:
         formats = av.Codec(name, "w").video_formats or ()
     except av.codec.codec.UnknownCodecError as error:
         raise ConfigError(f"encoder {name} is not in this build of FFmpeg") from error
-    return tuple(f.name for f in formats if not f.name.startswith("yuvj"))
+    names = (f.name for f in formats if not f.name.startswith("yuvj"))
+    return tuple(f for f in names if CODECS[name].alpha or not ((p := PixelFormat.of(f)) and p.alpha))
 
 
-def _waste(pixels: PixelFormat | None) -> tuple[int, int, int, bool]:
-    """How much a format holds: the least that holds everything is wanted."""
-    assert pixels is not None, "formats that hold something are known"
-    return pixels.bits, -sum(pixels.chroma), pixels.full_planes, pixels.family == "yuv"
+def _same_family(wanted: PixelFormat, found: PixelFormat | None) -> bool:
+    return found is not None and (found.family == wanted.family or (found.family, wanted.family) == ("yuv", "gray"))
+
+
+def _fit(wanted: PixelFormat, found: PixelFormat | None, place: int) -> tuple[int, ...]:
+    """How much a format lacks, alpha first; its encoder's place; how much more than needed it holds. Least is best."""
+    assert found is not None, "formats to choose from are known"
+    coarser = sum(max(a - b, 0) for a, b in zip(found.chroma, wanted.chroma, strict=True))
+    lack = (wanted.alpha > found.alpha, max(wanted.bits - found.bits, 0), coarser if wanted.family == "yuv" else 0)
+    return (*map(int, lack), place, found.family != wanted.family, found.bits, -sum(found.chroma), found.full_planes)
+
+
+def _lacks(wanted: PixelFormat, found: PixelFormat | None, where: str) -> tuple[str, ...]:
+    """What a format does not keep, one sentence each."""
+    assert found is not None, "formats to choose from are known"
+    lacks = []
+    if wanted.alpha and not found.alpha:
+        lacks.append(f"alpha (transparency), which {where} does not keep; .mov, .webm and .mkv do")
+    if found.bits < wanted.bits:
+        lacks.append(f"{wanted.bits - found.bits} of {wanted.bits} bits, of which {where} keeps {found.bits}")
+    if not replace(found, bits=16, alpha=True).holds(replace(wanted, bits=16)):
+        lacks.append(f"a part of the chroma: {where} makes {found} of {wanted}")
+    return tuple(lacks)
 
 
 def _hdr_params(codec: Codec, name: str, hdr: HdrMetadata) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
+from rtsr.disk import DiskWatch
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.journal import Journal
 from rtsr.sinks.codecs import container_format
@@ -26,8 +27,9 @@ class FileSink:
     spec: of the input; the output is `scale` times larger, or has `size` (width, height), and keeps the rest.
     copy_from: the input whose other streams, tags and chapters are taken over as `plans` say, None for a bare video.
     start, end: the trim, in seconds; the output's clock begins at start. journal: of the job; without one, nothing of
-    an unfinished output is kept. is_clean: see Segment.clean. Numbered pictures (`out/%05d.png`) are joined into a
-    folder of the `.part` name, and then each gets its own.
+    an unfinished output is kept. is_clean: see Segment.clean. disk: asked whether there is room before each segment and
+    before all are joined. Numbered pictures (`out/%05d.png`) are joined into a folder of the `.part` name, and then
+    each gets its own.
 
     Raises ConfigError for a codec that the container cannot hold or that does not open here, SinkError when the output
     cannot be written.
@@ -47,6 +49,7 @@ class FileSink:
         end: Fraction | None = None,
         journal: Journal | None = None,
         is_clean: Callable[[], bool] = lambda: True,
+        disk: DiskWatch | None = None,
     ):
         self.output = output
         self.part = output.with_name(output.name.replace("%", "") + ".part")  # a folder for numbered pictures
@@ -55,12 +58,15 @@ class FileSink:
         self._spec, self._copy_from, self._plans = spec, copy_from, plans or []
         self._start, self._end = start, end
         encoder = encoding.resolve(output, spec)
-        size = size or (spec.width * scale, spec.height * scale)
-        check_video(container_format(output), spec, size, encoder)
+        self._size = size or (spec.width * scale, spec.height * scale)
+        check_video(container_format(output), spec, self._size, encoder)
         self._owns_journal = journal is None
         self._journal = journal or Journal(output, {}, restart=True)
         origin = round(start / spec.time_base) if start else 0
-        self._segments = SegmentWriter(self._journal, spec, size, encoder, is_clean, origin)
+        self._disk = disk or DiskWatch(self._journal, output)
+        self._segments = SegmentWriter(
+            self._journal, spec, self._size, encoder, is_clean, origin, self._disk.before_segment
+        )
 
     @property
     def frames(self) -> int:
@@ -77,10 +83,11 @@ class FileSink:
     def join(self) -> Path:
         """Put everything together under the `.part` name, and return that."""
         self._segments.finish()
+        self._disk.before_join()
         fmt, target = container_format(self.output), self.part
         if fmt == "gif":
             origin = round(self._start / self._spec.time_base) if self._start else 0
-            render_gif(self._journal, self.part, self._spec, origin)
+            render_gif(self._journal, self.part, self._spec, self._size, origin)
             return self.part
         if fmt == "image2":
             self.part.mkdir(exist_ok=True)

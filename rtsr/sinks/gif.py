@@ -19,8 +19,10 @@ from rtsr.sources.media import ffmpeg_path
 _TICK = Fraction(1, 100)  # GIF's clock
 
 
-def render_gif(journal: Journal, output: Path, spec: VideoSpec, origin: int) -> None:
-    """Write `output` from a job's lossless segments. origin: pts, in spec.time_base, that becomes zero.
+def render_gif(journal: Journal, output: Path, spec: VideoSpec, size: tuple[int, int], origin: int) -> None:
+    """Write `output` from a job's lossless segments.
+
+    size: (width, height). origin: pts, in spec.time_base, that becomes zero.
 
     Times are rounded to hundredths of a second, which is all that GIF has. Raises SinkError.
     """
@@ -31,8 +33,8 @@ def render_gif(journal: Journal, output: Path, spec: VideoSpec, origin: int) -> 
             stream.codec_context.time_base = _TICK
             stream.pix_fmt = "pal8"
             last = -1
+            stream.width, stream.height = size
             for picture in _painted(_pictures(journal, spec, origin), palette):
-                stream.width, stream.height = picture.width, picture.height
                 assert picture.pts is not None and picture.time_base is not None
                 last = max(round(picture.pts * picture.time_base / _TICK), last + 1)
                 picture.pts, picture.time_base = last, _TICK

@@ -20,6 +20,8 @@ from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
 from rtsr.sinks.writing import says_what_failed
 from rtsr.sources.media import Input, ffmpeg_path, main_video, open_input
 
+_ALPHA = "alpha_mode"
+
 
 def join(
     journal: Journal,
@@ -53,6 +55,10 @@ def join(
             with open_input(copy_from) as original:
                 copy_tags(main_video(original, copy_from).metadata, video.metadata)
                 video.disposition = main_video(original, copy_from).disposition
+        for key in [key for key in video.metadata if key.lower() == _ALPHA]:
+            del video.metadata[key]
+        if _ALPHA in template.metadata:  # not a tag but what tells players to look for it
+            video.metadata[_ALPHA] = template.metadata[_ALPHA]
         origin = round(start / spec.time_base) if start else 0
         last_dts: int | None = None
         for segment in segments:

@@ -20,7 +20,7 @@ class SegmentWriter:
 
     Where a segment ends depends on the frames' pts alone, so that a job that was interrupted cuts where an undisturbed
     one does. origin: pts at which the film begins. is_clean: asked at the end of each segment; see Segment.clean.
-    One thread at a time. Raises SinkError.
+    before_segment: called before each one, what it raises ends the job. One thread at a time. Raises SinkError.
     """
 
     def __init__(
@@ -31,11 +31,13 @@ class SegmentWriter:
         encoder: Encoder,
         is_clean: Callable[[], bool],
         origin: int = 0,
+        before_segment: Callable[[], None] = lambda: None,
     ):
         self._journal = journal
         self._spec, self._size, self._encoder = spec, size, encoder
         self._is_clean = is_clean
         self._origin = origin
+        self._before_segment = before_segment
         self._video: EncodedVideo | None = None
         self._first_pts: int | None = None  # of the segment in work
         self._last: tuple[int, int] = (0, 0)  # pts and duration
@@ -45,6 +47,8 @@ class SegmentWriter:
         for frame in batch.frames():
             if self._first_pts is not None and self._number(frame.pts) != self._number(self._first_pts):
                 self._close_segment()
+            if self._video is None:
+                self._before_segment()
             with says_what_failed(self._path):
                 if self._video is None:
                     self._video = EncodedVideo(

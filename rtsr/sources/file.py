@@ -15,7 +15,7 @@ import av.video.stream
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
 from rtsr.sources.deinterlace import Decoded, deinterlaced
-from rtsr.sources.media import Input, as_media, count_packets, decoder_of, main_video, open_input
+from rtsr.sources.media import Input, as_media, count_packets, decoder_of, last_moment, main_video, open_input
 from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_beside, pixel_format
 
 # FFmpeg's AVChromaLocation; frames tell it from PyAV 19 on. 0 is unspecified.
@@ -89,7 +89,7 @@ class FileSource:
         """What had to be mended or changed without losing anything."""
         sentences = list(self._changes)
         if self._repaired:
-            what = "frames had no usable timestamp; theirs were continued from the frame before"
+            what = "frames had no usable timestamp; each was put behind the frame before it"
             sentences.append(f"{self._repaired} {what}")
         if self._interlaced and not self.is_interlaced and self._deinterlace == "auto":
             sentences.append(f"{self._interlaced} interlaced frames were deinterlaced (bwdif)")
@@ -218,14 +218,18 @@ class FileSource:
             raise SourceError(f"{self.path}: reading failed after {packets} packets: {error.strerror}") from error
 
     def _timestamp(self, picture: Decoded, previous: tuple[int, int] | None) -> tuple[int, int]:
-        """pts and duration of a picture; a missing or repeated pts is continued from the frame before."""
+        """pts and duration of a picture; a missing pts is continued from the frame before, one that does not rise is
+        put right behind it."""
         duration = picture.duration
         pts = picture.pts
         if previous is None:
             return (0 if pts is None else pts), duration
-        if pts is None or pts <= previous[0]:
+        if pts is None:
             step = previous[1] or (int(1 / (self.spec.rate * self.spec.time_base)) if self.spec.rate else 1)
             pts = previous[0] + max(step, 1)
+            self._repaired += 1
+        elif pts <= previous[0]:
+            pts = previous[0] + 1  # the least that keeps the order, so that the frames after it are in time again
             self._repaired += 1
         return pts, duration
 
@@ -272,12 +276,18 @@ class FileSource:
             return
         if self._after is not None and self._may_seek:
             packets = count_packets(self.path)
-        if self.spec.frames and packets < self.spec.frames:
+        formats = set(self._container.format.name.split(","))
+        empty = 2 if "avi" in formats else 0  # chunks that stand for a delay are counted there and hold nothing
+        if self.spec.frames and packets + empty < self.spec.frames:
             self._cut_short = f"the file ends early: its header states {self.spec.frames} frames, {packets} are there"
             return
-        formats = set(self._container.format.name.split(","))
         if not self.spec.frames and formats & _STATED_DURATION and self._container.duration:
-            stated = Fraction(self._container.duration + (self._container.start_time or 0), av.time_base)
+            stated = self._stated_end(formats)
             missing = float(stated - (last.pts + last.duration) * last.time_base)
-            if missing > 1.0 and missing > 0.02 * float(stated):
+            if missing > 0.9 and missing > 0.02 * float(stated) and stated - last_moment(self.path) > Fraction(1, 2):
                 self._cut_short = f"the file ends {missing:.1f} s before the duration that its header states"
+
+    def _stated_end(self, formats: set[str]) -> Fraction:
+        """When the file ends, as its header says; Matroska counts from zero, the others from the first packet."""
+        start = 0 if formats & {"matroska", "webm"} else self._container.start_time or 0
+        return Fraction((self._container.duration or 0) + start, av.time_base)

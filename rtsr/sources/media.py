@@ -198,6 +198,20 @@ def count_packets(path: Input) -> int:
             raise SourceError(f"{path}: reading failed: {error.strerror}") from error
 
 
+def last_moment(path: Input) -> Fraction:
+    """When the last packet of any stream ends, in seconds, without decoding. Raises SourceError."""
+    last = Fraction(0)
+    with open_input(path) as container:
+        try:
+            for packet in container.demux():
+                stamp = packet.pts if packet.pts is not None else packet.dts
+                if packet.size and stamp is not None and packet.time_base is not None:
+                    last = max(last, (stamp + (packet.duration or 0)) * packet.time_base)
+        except av.error.FFmpegError as error:
+            raise SourceError(f"{path}: reading failed: {error.strerror}") from error
+    return last
+
+
 def is_cover(stream: Any) -> bool:
     """Whether a stream is a picture for the file's icon, not a film."""
     return stream.type == "video" and bool(stream.disposition & av.stream.Disposition.attached_pic)
@@ -211,7 +225,8 @@ def _kinds(container: av.container.InputContainer) -> str:
 def decoder_of(stream: av.video.stream.VideoStream) -> Any:
     """The stream's decoder; for VP8 and VP9 with alpha libvpx's, because FFmpeg's own leave it out."""
     name = stream.codec_context.codec.canonical_name
-    if stream.metadata.get("alpha_mode") != "1" or name not in _ALPHA_DECODERS:
+    tags = {key.lower(): value for key, value in stream.metadata.items()}
+    if tags.get("alpha_mode") != "1" or name not in _ALPHA_DECODERS:
         return stream.codec_context
     decoder = av.CodecContext.create(_ALPHA_DECODERS[name], "r")
     decoder.thread_type = "AUTO"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
-from typing import Any
 
 import av
 import numpy as np
@@ -78,17 +77,17 @@ def is_opaque(picture: av.VideoFrame, pixels: PixelFormat) -> bool:
 
 def lost_beside(picture: av.VideoFrame) -> list[str]:
     """What a picture carries that cannot be carried on."""
-    found = (_BESIDE[name] for side_data in picture.side_data if (name := _type_name(side_data)) in _BESIDE)
+    found = (_BESIDE[name] for name, _ in _side_data(picture) if name in _BESIDE)
     return list(dict.fromkeys(found))
 
 
 def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
     """HDR10's static metadata of a picture."""
     primaries = luminance = light = None
-    for side_data in picture.side_data:
-        match _type_name(side_data):
+    for name, data in _side_data(picture):
+        match name:
             case "MASTERING_DISPLAY_METADATA":  # AVMasteringDisplayMetadata
-                *numbers, has_primaries, has_luminance = struct.unpack("=22i", bytes(side_data)[:88])
+                *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
                 pairs = zip(numbers[::2], numbers[1::2], strict=True)
                 ratios = [Fraction(numerator, denominator or 1) for numerator, denominator in pairs]
                 if has_primaries:
@@ -96,9 +95,16 @@ def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
                 if has_luminance:
                     luminance = ratios[8], ratios[9]
             case "CONTENT_LIGHT_LEVEL":  # AVContentLightMetadata
-                light = struct.unpack("=2I", bytes(side_data)[:8])
+                light = struct.unpack("=2I", data[:8])
     return HdrMetadata(primaries, luminance, light) if primaries or luminance or light else None
 
 
-def _type_name(side_data: Any) -> str:
-    return getattr(side_data.type, "name", str(side_data.type))
+def _side_data(picture: av.VideoFrame) -> list[tuple[str, bytes]]:
+    """Name and content of all that travels beside a picture.
+
+    PyAV 18 gives none of it to a picture that carries a kind it has no name for (EXIF, which only still pictures have).
+    """
+    try:
+        return [(getattr(data.type, "name", str(data.type)), bytes(data)) for data in picture.side_data]  # type: ignore[arg-type]
+    except ValueError:
+        return []

@@ -1,0 +1,64 @@
+"""How much memory a job will take at its peak, from what is known before its first frame.
+
+The figures are measured peaks of real jobs on two cores; tests/test_memory.py compares.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+
+from rtsr.backends import Engine
+from rtsr.frames import VideoSpec
+from rtsr.manifest import Manifest, installed_engines
+from rtsr.pixels import PixelFormat
+from rtsr.sinks.encoding import Encoder
+
+_BASE = 95 << 20  # Python, numpy, OpenCV and FFmpeg, with nothing in them
+_RUNTIME = {"openvino": 40 << 20, "onnxruntime": 60 << 20, "reference": 0}
+_QUEUED = 6  # output frames in the queue to the encoder, and one in each hand
+_DECODER = 16  # input frames: references, one for each thread, the queue
+_LAYERS = 8  # of a net, each with about as many channels as the next
+_MOST_STREAMS = 4  # frames that OpenVINO works on at once; one more waits
+
+# Output frames that an encoder holds on two cores at rtsr's default preset: looks ahead at, refers to, filters.
+ENCODER_FRAMES = {"libx264": 72, "libx265": 97}
+_ENCODER_FRAMES = 40
+
+
+def memory_needed(spec: VideoSpec, size: tuple[int, int], encoder: Encoder, engine: Engine) -> int:
+    """Bytes at the peak of a job. size: (width, height) of the output."""
+    small = frame_bytes(spec.pixels, spec.width, spec.height)
+    enlarged = frame_bytes(spec.pixels, spec.width * engine.scale, spec.height * engine.scale)
+    encoded = frame_bytes(encoder.pixels, *size)
+    return round(
+        _BASE
+        + _RUNTIME.get(engine.backend, 0)
+        + _DECODER * small
+        + _QUEUED * enlarged
+        + ENCODER_FRAMES.get(encoder.name, _ENCODER_FRAMES) * encoded
+        + engine_bytes(engine, spec)
+    )
+
+
+def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
+    """What a backend holds for frames of this size while several are in flight."""
+    manifest = next((m for m in installed_engines() if m.name == engine.name), None)
+    if manifest is None:
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1
+    results = (streams + (engine.backend == "openvino")) * engine.scale**2 * spec.pixels.dtype.itemsize
+    return spec.width * spec.height * spec.pixels.full_planes * (results + streams * _activations(manifest))
+
+
+def frame_bytes(pixels: PixelFormat, width: int, height: int) -> int:
+    h, w = pixels.chroma_size(height, width)
+    samples = pixels.full_planes * height * width + pixels.chroma_planes * h * w
+    return samples * pixels.dtype.itemsize
+
+
+def _activations(manifest: Manifest) -> int:
+    """Bytes for each input pixel: one layer's channels and the next one's, from how much a net computes."""
+    channels = math.sqrt(manifest.macs_per_lr_pixel / (9 * _LAYERS))
+    return round(2 * channels * (1 if manifest.precision == "int8" else 4))
