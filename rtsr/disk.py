@@ -39,7 +39,13 @@ class Rate:
 # stand still, to twice the most found.
 RATES = {
     "libx264": Rate(0.027, 1.2, 18, 5.5),
-    "libx265": Rate(0.020, 0.92, 20, 5.5),
+    "libx265": Rate(0.020, 0.92, 20, 6),
+    "libsvtav1": Rate(0.015, 1.1, 27, 13),
+    "libvpx-vp9": Rate(0.024, 1.1, 28, 11),
+    "prores": Rate(0.33, 6.1),
+    "mjpeg": Rate(0.17, 3.1),
+    "ffv1": Rate(0.38, 6.6, lossless=True),
+    "png": Rate(0.57, 9.5, lossless=True),
 }
 _NVENC = Rate(0.02, 1.0, 21)
 _UNKNOWN = Rate(0.005, 30)

@@ -22,7 +22,10 @@ _LAYERS = 8  # of a net, each with about as many channels as the next
 _MOST_STREAMS = 4  # frames that OpenVINO works on at once; one more waits
 
 # Output frames that an encoder holds on two cores at rtsr's default preset: looks ahead at, refers to, filters.
-ENCODER_FRAMES = {"libx264": 72, "libx265": 97}
+ENCODER_FRAMES = {
+    **{"libx264": 72, "libx265": 97, "libsvtav1": 119, "libvpx-vp9": 85},
+    **{"prores": 13, "ffv1": 22},
+}
 _ENCODER_FRAMES = 40
 
 

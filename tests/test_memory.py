@@ -1,0 +1,50 @@
+"""The estimate of a job's memory against what real jobs take."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from commands import environment
+
+from rtsr.backends import EngineChoice, open_engine
+from rtsr.memory import memory_needed
+from rtsr.sinks.encoding import Encoding
+from rtsr.sources.file import FileSource
+from rtsr.sources.media import Media
+
+JOB = """
+import sys
+from pathlib import Path
+import rtsr
+from rtsr.sinks.encoding import Encoding
+
+clip, output, scale, model, backend, codec = sys.argv[1:]
+rtsr.upscale(clip, output, scale=int(scale), model=model, backend=backend, encoding=Encoding(codec), end=2)
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(int(peak.split()[1]) << 10)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is read from /proc")
+@pytest.mark.parametrize(
+    ("scale", "model", "backend", "codec"),
+    [(2, "fast", "openvino", "libx264"), (4, "balanced", "openvino", "libx264"), (4, "fast", "reference", "libx265")],
+)
+def test_the_estimate_is_within_30_percent(
+    scale: int, model: str, backend: str, codec: str, clips: Path, tmp_path: Path
+) -> None:
+    clip, output = clips / "bbb_480x360_aac.mp4", tmp_path / "out.mkv"
+    with (
+        closing(FileSource(Media(str(clip)))) as source,
+        closing(open_engine(EngineChoice(scale, model, "stream", backend))) as engine,
+    ):
+        spec, encoder = source.spec, Encoding(codec).resolve(output, source.spec)
+        expected = memory_needed(spec, (scale * spec.width, scale * spec.height), encoder, engine)
+    command = [sys.executable, "-c", JOB, clip, output, str(scale), model, backend, codec]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    assert expected == pytest.approx(int(done.stdout), rel=0.3)
