@@ -15,7 +15,7 @@ CONTRACT = 1
 _CHOICES: dict[str, tuple[object, ...]] = {
     "scale": (1, 2, 3, 4),
     "end": ("fidelity", "detail"),
-    "degradation": ("clean", "stream"),
+    "degradation": ("clean", "kernels", "stream", "wild"),
     "precision": ("float", "fp16", "int8"),
     "output": ("phases", "planes"),
     "contract": (CONTRACT,),

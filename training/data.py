@@ -1,4 +1,4 @@
-"""Pictures into memory: tar shards or a folder -> pairs of uint8 luma, LR and HR; random training crops out of them."""
+"""Pictures into memory: tar shards or a folder -> pairs of uint8 HR and LR; random training crops out of them."""
 
 import csv
 import hashlib
@@ -26,10 +26,14 @@ class DataError(Exception):
 
 
 class Pair(NamedTuple):
-    """Truth and input of one picture: hr (s*H, s*W) and lr (H, W), uint8 luma."""
+    """Truth and input of one picture: hr (s*H, s*W) and lr (H, W), uint8; luma, or RGB with a third axis.
+
+    teacher: what a teacher made of lr, as hr.
+    """
 
     hr: NDArray[np.uint8]
     lr: NDArray[np.uint8]
+    teacher: NDArray[np.uint8] | None = None
 
 
 def read_rgb(path: Path) -> NDArray[np.uint8]:
@@ -101,36 +105,78 @@ def crop_to_multiple(rgb: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:
     return rgb[: height - height % scale, : width - width % scale]
 
 
-def clean_pairs(pictures: list[NDArray[np.uint8]], scale: int) -> list[Pair]:
-    """The benchmark degradation: MATLAB bicubic of the RGB picture, then luma of both."""
+def clean_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int = 1) -> list[Pair]:
+    """The benchmark degradation: MATLAB bicubic of the RGB picture; luma of both where channels is 1."""
     cut = [crop_to_multiple(rgb, scale) for rgb in pictures]
-    return [Pair(rgb_to_y(rgb), rgb_to_y(imresize(rgb, 1 / scale))) for rgb in cut]
+    pairs = (Pair(rgb, imresize(rgb, 1 / scale)) for rgb in cut)
+    return [Pair(rgb_to_y(pair.hr), rgb_to_y(pair.lr)) if channels == 1 else pair for pair in pairs]
 
 
-def stream_pairs(pictures: list[NDArray[np.uint8]], scale: int, rounds: int = 3) -> list[Pair]:
-    """The *stream* degradation, each picture `rounds` times with other parameters; the same on every call."""
+def kernel_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int = 1) -> list[Pair]:
+    """Each picture three times, shrunk by nearest, bilinear and bicubic."""
+    cut = [crop_to_multiple(rgb, scale) for rgb in pictures]
+    cut = [rgb_to_y(rgb) for rgb in cut] if channels == 1 else cut
+    return [Pair(hr, degradations.shrink(hr, scale, kernel)) for hr in cut for kernel in degradations.KERNELS]
+
+
+def coded_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int, profile: str) -> list[Pair]:
+    """The profiles *stream* and *wild*, each picture three times with other parameters; the same on every call."""
     rng = np.random.default_rng(0)
-    lumas = [rgb_to_y(crop_to_multiple(rgb, scale)) for rgb in pictures]
-    return [Pair(*pair) for _ in range(rounds) for pair in degradations.stream_pairs(lumas, scale, rng)]
+    cut = [crop_to_multiple(rgb, scale) for rgb in pictures]
+    cut = [rgb_to_y(rgb) for rgb in cut] if channels == 1 else cut
+    return [Pair(*pair) for _ in range(3) for pair in degradations.coded_pairs(cut, scale, rng, profile)]
 
 
-def load_pairs(source: Path, split: str, scale: int, degradation: str, smallest: int, cache: Path) -> list[Pair]:
+def make_pairs(pictures: list[NDArray[np.uint8]], scale: int, degradation: str, channels: int = 1) -> list[Pair]:
+    """Pairs under a profile: clean, kernels, stream or wild. channels: 1 luma, 3 RGB."""
+    match degradation:
+        case "clean":
+            return clean_pairs(pictures, scale, channels)
+        case "kernels":
+            return kernel_pairs(pictures, scale, channels)
+        case _:
+            return coded_pairs(pictures, scale, channels, degradation)
+
+
+def load_pairs(
+    source: Path, split: str, scale: int, degradation: str, smallest: int, cache: Path, channels: int = 1
+) -> list[Pair]:
     """The pairs a run trains on, made once and kept in `cache` until the pictures or the degradations change.
 
-    smallest: shortest side a picture must have.
+    smallest: shortest side a picture must have. channels: 1 luma, 3 RGB.
     """
-    file = cache / f"{degradation}-x{scale}-{split}-{fingerprint(source, smallest)}.npz"
+    colour = "" if channels == 1 else "-rgb"
+    file = cache / f"{degradation}{colour}-x{scale}-{split}-{fingerprint(source, smallest)}.npz"
     if file.exists():
-        with np.load(file) as arrays:
-            return [Pair(arrays[f"hr{i}"], arrays[f"lr{i}"]) for i in range(len(arrays.files) // 2)]
-    pictures = load_pictures(source, split, smallest)
-    pairs = (clean_pairs if degradation == "clean" else stream_pairs)(pictures, scale)
-    cache.mkdir(parents=True, exist_ok=True)
-    part = cache / f"{file.stem}-{os.getpid()}.part"
+        return read_pairs(file)
+    pairs = make_pairs(load_pictures(source, split, smallest), scale, degradation, channels)
+    write_pairs(file, pairs)
+    return pairs
+
+
+def write_pairs(file: Path, pairs: list[Pair]) -> None:
+    """One .npz; a truth that several pairs share is written once. A killed run leaves no half a file."""
+    named: dict[str, NDArray[np.uint8]] = {}
+    written: dict[int, str] = {}
+    for i, pair in enumerate(pairs):
+        if id(pair.hr) not in written:
+            written[id(pair.hr)] = f"hr{i}"
+            named[f"hr{i}"] = pair.hr
+        named[f"lr{i}"] = pair.lr
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.parent / f"{file.stem}-{os.getpid()}.part"
     with part.open("wb") as stream:
-        named = {f"{kind}{i}": picture for i, pair in enumerate(pairs) for kind, picture in pair._asdict().items()}
-        np.savez(stream, **named)
+        np.savez(stream, allow_pickle=False, **named)
     part.replace(file)
+
+
+def read_pairs(file: Path) -> list[Pair]:
+    pairs, hr = [], np.empty(0, np.uint8)
+    with np.load(file) as arrays:
+        count = sum(name.startswith("lr") for name in arrays.files)
+        for i in range(count):
+            hr = arrays[f"hr{i}"] if f"hr{i}" in arrays.files else hr
+            pairs.append(Pair(hr, arrays[f"lr{i}"]))
     return pairs
 
 
@@ -140,21 +186,54 @@ def fingerprint(source: Path, smallest: int) -> str:
     return hashlib.sha256(repr((files, smallest, degradations.VERSION)).encode()).hexdigest()[:12]
 
 
-def sample(pairs: list[Pair], scale: int, count: int, size: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A random training batch: lr (count, 1, size, size) and hr (count, 1, s*size, s*size), float32 in [0, 1].
+class Batch(NamedTuple):
+    """A training batch, float32 in [0, 1]: lr (N, C, size, size), hr and teacher (N, C, s*size, s*size)."""
 
-    Each crop is turned and mirrored at random (the eight symmetries of the square).
+    lr: Tensor
+    hr: Tensor
+    teacher: Tensor | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        taught = None if self.teacher is None else self.teacher.to(device, non_blocking=True)
+        return Batch(self.lr.to(device, non_blocking=True), self.hr.to(device, non_blocking=True), taught)
+
+
+def sample(pairs: list[Pair], scale: int, count: int, size: int, rng: np.random.Generator, ramps: int = 0) -> Batch:
+    """A random training batch; each crop is turned and mirrored at random (the eight symmetries of the square).
+
+    ramps: of the crops at the end of the batch, become flat or evenly rising colours: they teach a net to draw no
+    grid where there is nothing to draw.
     """
-    lr = np.empty((count, 1, size, size), np.uint8)
-    hr = np.empty((count, 1, size * scale, size * scale), np.uint8)
+    colours = pairs[0].lr.shape[2:] or (1,)
+    shapes = [(count, s, s, *colours) for s in (size, size * scale, size * scale)]
+    lr, hr, taught = (np.empty(shape, np.uint8) for shape in shapes)
     for i in range(count):
         pair = pairs[rng.integers(len(pairs))]
-        top, left = (int(rng.integers(side - size + 1)) for side in pair.lr.shape)
+        top, left = (int(rng.integers(side - size + 1)) for side in pair.lr.shape[:2])
         turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
-        lr[i, 0] = symmetry(pair.lr[top : top + size, left : left + size], turn, mirror)
+        if i >= count - ramps:
+            hr[i] = taught[i] = ramp(size * scale, colours[0], rng)
+            lr[i] = hr[i].reshape(size, scale, size, scale, -1).mean((1, 3)).round()
+            continue
         y, x, length = top * scale, left * scale, size * scale
-        hr[i, 0] = symmetry(pair.hr[y : y + length, x : x + length], turn, mirror)
-    return torch.from_numpy(lr).float().div_(255), torch.from_numpy(hr).float().div_(255)
+        lr[i] = symmetry(pair.lr[top : top + size, left : left + size], turn, mirror).reshape(lr[i].shape)
+        hr[i] = symmetry(pair.hr[y : y + length, x : x + length], turn, mirror).reshape(hr[i].shape)
+        if pair.teacher is not None:
+            part = pair.teacher[y : y + length, x : x + length]
+            taught[i] = symmetry(part, turn, mirror).reshape(hr[i].shape)
+    return Batch(as_floats(lr), as_floats(hr), None if pairs[0].teacher is None else as_floats(taught))
+
+
+def ramp(size: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """A plane of colour (size, size, channels), flat one time in two, else rising evenly in some direction."""
+    slope = rng.uniform(-0.5, 0.5, 2) * int(rng.integers(2))
+    along = np.add.outer(np.arange(size) * slope[0], np.arange(size) * slope[1])[..., None]
+    return (rng.uniform(0, 255, channels) + along).round().clip(0, 255).astype(np.uint8)
+
+
+def as_floats(pixels: NDArray[np.uint8]) -> Tensor:
+    """(N, H, W, C) uint8 -> (N, C, H, W) float32 in [0, 1], channels last in memory."""
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
 
 
 def symmetry(picture: NDArray[np.uint8], turn: int, mirror: bool) -> NDArray[np.uint8]:

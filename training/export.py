@@ -1,7 +1,8 @@
 """A trained net -> an engine: `python -m training.export runs/fast-x4-clean/last.pt`.
 
 Fuses the branches, writes ONNX, compares it with torch, measures it and writes the manifest. A checkpoint of
-training.quantize gives an int8 engine. --output planes adds the pixel shuffle and the chroma to the graph.
+training.quantize gives an int8 engine. --output planes adds the pixel shuffle and the chroma to the graph; RGB
+generators always come as planes, with the colour conversions inside (rgb_export.py).
 """
 
 import argparse
@@ -13,12 +14,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx import TensorProto as TensorKind
 
 from rtsr.manifest import CONTRACT, Manifest, load_manifest
-from training import checkpoint, graphs, train
-from training.evaluate import engine_upscaler, flat_error, measure, shuffle
+from training import checkpoint, graphs, recipe, rgb_export, train
+from training.data import DataError
+from training.evaluate import flat_error, grid_energy, measure, measure_kernels
 from training.models import TIERS, Conv, build, run_fused
 from training.quantize import from_weights, straighten
+from training.upscalers import open_engine, shuffle
 
 
 class ParityError(Exception):
@@ -67,11 +71,11 @@ def check_parity(file: Path, layers: list[Conv] | list[graphs.QuantConv]) -> flo
     """
     rng = np.random.default_rng(0)
     ramp = np.add.outer(np.arange(53), np.arange(71) * 2).astype(np.uint8)
-    upscale, _ = engine_upscaler(file)
+    upscaler = open_engine(file)
     most = 3 if isinstance(layers[0], graphs.QuantConv) else 1
     share = 0.0
     for y in (rng.integers(0, 256, (53, 71)).astype(np.uint8), ramp):
-        off = np.abs(upscale(y).astype(int) - torch_result(layers, y))
+        off = np.abs(upscaler.luma(y).astype(int) - torch_result(layers, y))
         share = max(share, float((off > 0).mean()))
         if off.max() > most or share > 0.01:
             raise ParityError(f"{file.name}: off by up to {off.max()} code values, {share:.2%} of them differ")
@@ -80,28 +84,79 @@ def check_parity(file: Path, layers: list[Conv] | list[graphs.QuantConv]) -> flo
 
 def write_engine(state: dict, output: str, folder: Path) -> tuple[Path, Manifest]:
     """ONNX file and manifest (still without quality) of a checkpoint; the graph has been compared with torch."""
+    if recipe.load(state["args"]["tier"]).channels == 3:
+        return write_rgb_engine(state, folder)
     args, layers = state["args"], load_layers(state)
     precision = "int8" if isinstance(layers[0], graphs.QuantConv) else "float"
-    name = f"{args['tier']}-x{args['scale']}-{args['degradation']}-{precision}"
-    name += "-planes" if output == "planes" else ""
-    model = build_graph(layers, output)
+    parameters = sum(int(np.prod(layer.weight.shape)) + len(layer.bias) for layer in layers)
+    macs = TIERS[args["tier"]].macs(args["scale"])
+    file, manifest = write_files(build_graph(layers, output), args, precision, output, parameters, macs, folder)
+    report(file, check_parity(file, layers))
+    return file, manifest
+
+
+def write_rgb_engine(state: dict, folder: Path) -> tuple[Path, Manifest]:
+    """The same for an RGB generator."""
+    args = state["args"]
+    net = recipe.load(args["tier"]).generator(args["scale"])
+    net.load_state_dict(state["ema"])
+    net = rgb_export.exportable(net)
+    parameters = sum(p.numel() for p in net.parameters())
+    macs = rgb_export.macs_per_lr_pixel(net)
+    model = rgb_export.build_graph(net, args["scale"])
+    file, manifest = write_files(model, args, "float", "planes", parameters, macs, folder)
+    report(file, check_rgb_parity(file, net, args["scale"]))
+    return file, manifest
+
+
+def write_files(
+    model: onnx.ModelProto, args: dict, precision: str, output: str, parameters: int, macs: int, folder: Path
+) -> tuple[Path, Manifest]:
+    """The ONNX file, and its manifest beside it. args: of the checkpoint."""
+    end = args.get("stage") or "fidelity"
+    name = f"{args['tier']}-x{args['scale']}-{args['degradation']}"
+    name += "-detail" if end == "detail" else ""
+    name += f"-{precision}"
+    name += "-planes" if output == "planes" and recipe.load(args["tier"]).channels == 1 else ""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{name}.onnx"
     file.write_bytes(model.SerializeToString())
-    ends = [*model.graph.input, *model.graph.output]
+    kinds: dict[int, str] = {TensorKind.UINT8: "uint8", TensorKind.FLOAT: "float32"}
+    ends = {end.name: kinds[end.type.tensor_type.elem_type] for end in [*model.graph.input, *model.graph.output]}
     manifest = Manifest(
-        name=name, file=file.name, tier=args["tier"], scale=args["scale"], end="fidelity",
+        name=name, file=file.name, tier=args["tier"], scale=args["scale"], end=end,
         degradation=args["degradation"], precision=precision, output=output,
-        recipe=train.recipe(args), contract=CONTRACT,
-        dtypes={end.name: "uint8" for end in ends},
-        parameters=sum(int(np.prod(layer.weight.shape)) + len(layer.bias) for layer in layers),
-        macs_per_lr_pixel=TIERS[args["tier"]].macs(args["scale"]),
+        recipe=train.command(args), contract=CONTRACT, dtypes=ends, parameters=parameters, macs_per_lr_pixel=macs,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(), licence="MIT", commit=commit(),
     )  # fmt: skip
     manifest.save(folder)
-    share = check_parity(file, layers)
-    print(f"{name}: {file.stat().st_size / 1024:.0f} KiB, {share:.3%} of code values differ from torch by rounding")
     return file, manifest
+
+
+def report(file: Path, share: float) -> None:
+    size = file.stat().st_size / 1024
+    print(f"{file.stem}: {size:.0f} KiB, {share:.3%} of code values differ from torch by rounding")
+
+
+@torch.no_grad()
+def check_rgb_parity(file: Path, net: torch.nn.Module, scale: int) -> float:
+    """As check_parity, for an RGB engine with 4:2:0 and 4:4:4 chroma: at most 1 code value off, at most 1 % at all."""
+    import openvino as ov
+
+    engine = ov.compile_model(ov.Core().read_model(file), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    rng, share = np.random.default_rng(0), 0.0
+    ramp = np.add.outer(np.arange(34), np.arange(46) * 2).astype(np.uint8)[None, None]
+    for y, sides in ((rng.integers(0, 256, (1, 1, 34, 46)).astype(np.uint8), (17, 23)), (ramp, (34, 46))):
+        uv = rng.integers(90, 160, (1, 2, *sides)).astype(np.uint8)
+        inputs = [y, uv, np.array(rgb_export.BT601, np.float32), np.array(rgb_export.LIMITED, np.float32)]
+        expected = rgb_export.Planes(net, scale)(*map(torch.from_numpy, inputs))
+        found = engine(dict(zip(("y", "uv", "matrix", "range"), inputs, strict=True)))
+        for name, plane in zip(("y_out", "uv_out"), expected, strict=True):
+            off = np.abs(np.asarray(found[name]).astype(int) - plane.numpy())
+            share = max(share, float((off > 0).mean()))
+            if off.max() > 1 or share > 0.01:
+                raise ParityError(f"{file.name}: {name} off by up to {off.max()}, {share:.2%} of code values differ")
+    return share
 
 
 def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
@@ -110,12 +165,17 @@ def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) 
     A planes engine has its phases twin's luma to the bit (tests/training), so it gets that one's figures.
     """
     phases = file.parent / f"{manifest.name.removesuffix('-planes')}.json"
-    if manifest.output == "planes" and phases.exists():
+    if manifest.name.endswith("-planes") and phases.exists():
         manifest.quality.update(load_manifest(phases).quality)
         manifest.save(file.parent)
         return
-    quality = measure(str(file), sets, clips)
-    quality["flat_max_error"] = flat_error(engine_upscaler(file)[0], manifest.scale)[0]
+    rgb = "matrix" in manifest.dtypes
+    quality = measure(str(file), sets, clips, perceptual=rgb or manifest.end == "detail")
+    upscaler = open_engine(file)
+    quality["flat_max_error"] = flat_error(upscaler)[0]
+    quality["grid_energy"] = grid_energy(upscaler)
+    if manifest.degradation == "kernels":
+        quality["kernels_psnr_y"] = measure_kernels(upscaler, sets)
     twin = file.parent / f"{manifest.name.replace('-int8', '-float')}.json"
     if manifest.precision == "int8" and twin.exists():
         floats = load_manifest(twin).quality
@@ -159,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.checkpoints:
         try:
             file, manifest = write_engine(checkpoint.load(path), args.output, args.engines)
-        except ParityError as error:
+        except (ParityError, DataError, KeyError, RuntimeError) as error:
             print(f"export stopped: {error}", file=sys.stderr)
             return 1
         if args.sets.is_dir():

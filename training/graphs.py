@@ -40,9 +40,12 @@ class Graph:
         self.nodes.append(helper.make_node(op, inputs, [output], name=output, **attributes))
         return output
 
-    def model(self, inputs: dict[str, list], outputs: dict[str, list]) -> onnx.ModelProto:
-        """Close the graph; every input and output is uint8."""
-        graph = helper.make_graph(self.nodes, "rtsr", tensors(inputs), tensors(outputs), self.constants)
+    def model(
+        self, inputs: dict[str, list], outputs: dict[str, list], settings: dict[str, list] | None = None
+    ) -> onnx.ModelProto:
+        """Close the graph; every input and output is uint8, but for `settings`: further inputs, float32."""
+        into = tensors(inputs) + tensors(settings or {}, TensorProto.FLOAT)
+        graph = helper.make_graph(self.nodes, "rtsr", into, tensors(outputs), self.constants)
         model = helper.make_model(
             graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="rtsr training.export"
         )
@@ -50,8 +53,8 @@ class Graph:
         return model
 
 
-def tensors(shapes: dict[str, list]) -> list[onnx.ValueInfoProto]:
-    return [helper.make_tensor_value_info(name, TensorProto.UINT8, shape) for name, shape in shapes.items()]
+def tensors(shapes: dict[str, list], kind: int = TensorProto.UINT8) -> list[onnx.ValueInfoProto]:
+    return [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
 
 
 def float_phases(layers: list[Conv]) -> onnx.ModelProto:

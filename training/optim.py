@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Muon(torch.optim.Optimizer):
@@ -46,3 +46,20 @@ def orthogonalise(g: Tensor, iterations: int = 5) -> Tensor:
         s = x @ x.mT
         x = a * x + (b * s + c * s @ s) @ x
     return (x.mT if tall else x) * max(1.0, g.size(1) / g.size(2)) ** 0.5
+
+
+def make_optimisers(net: nn.Module, lr: float, lr_muon: float) -> list[torch.optim.Optimizer]:
+    """Muon for the kernels between hidden layers (unless lr_muon is 0), Adam for everything else.
+
+    Depthwise kernels, the layers that see or give the picture itself, biases, norms and the skip stay with Adam.
+    """
+    kernels = [p for p in net.parameters() if lr_muon and p.ndim == 4 and min(p.shape[:2]) >= 4]
+    chosen = {id(p) for p in kernels}
+    rest = [p for p in net.parameters() if id(p) not in chosen]
+    adam = torch.optim.Adam(rest, lr, betas=(0.9, 0.99), foreach=True)
+    return [adam, Muon(kernels, lr_muon)] if kernels else [adam]
+
+
+def set_lr(optimiser: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = lr

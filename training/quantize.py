@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from training import checkpoint, train
 from training.data import DataError, Pair
 from training.graphs import QuantConv
+from training.loop import fit
 from training.models import Conv, build, carry_y
+from training.steps import Fidelity
 
 
 class RoundClamp(torch.autograd.Function):
@@ -155,14 +157,16 @@ def main(argv: list[str] | None = None) -> int:
     G = build(tier, scale)
     G.load_state_dict(state["ema"])
     folder = own.checkpoint.parent.with_name(own.checkpoint.parent.name + "-int8")
-    args = train.parse([tier, "--lr-muon", "0", "--mse-from", "0"])
-    vars(args).update(vars(own), scale=scale, degradation=degradation, trained=train.recipe(state["args"]))
+    given = train.parse([tier, "--lr-muon", "0", "--mse-from", "0"])
+    vars(given).update(vars(own), scale=scale, degradation=degradation)
+    _, stage, args = train.settle(given)
+    args.trained = train.command(state["args"])
     try:
         pairs, held_out = train.pairs_of(args)
         net = QuantLadder(fill_range(G.fuse(), pairs[:64]))
         folder.mkdir(parents=True, exist_ok=True)
         checkpoint.save(folder / "calibrated.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
-        if own.steps and not train.fit(net, pairs, held_out, folder, args):
+        if own.steps and not fit(Fidelity(net, stage, args.steps, scale), pairs, held_out, folder, args):
             return 130
     except (DataError, FloatingPointError) as error:
         print(f"quantisation stopped: {error}", file=sys.stderr)

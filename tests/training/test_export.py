@@ -12,8 +12,9 @@ ov = pytest.importorskip("openvino")
 
 from training import checkpoint, export, quantize, train  # noqa: E402
 from training.data import Pair  # noqa: E402
-from training.evaluate import engine_upscaler  # noqa: E402
+from training.loop import upscale  # noqa: E402
 from training.models import build  # noqa: E402
+from training.upscalers import open_engine  # noqa: E402
 
 
 def trained_state(tier: str, scale: int) -> dict:
@@ -23,7 +24,8 @@ def trained_state(tier: str, scale: int) -> dict:
     with torch.no_grad():
         for p in G.parameters():
             p.add_(0.004 * torch.randn_like(p))
-    return {"ema": G.state_dict(), "args": vars(train.parse([tier, "--scale", str(scale)]))}
+    _, _, args = train.settle(train.parse([tier, "--scale", str(scale)]))
+    return {"ema": G.state_dict(), "args": vars(args)}
 
 
 def quantised_state(state: dict) -> dict:
@@ -89,7 +91,7 @@ def test_planes_flavour_equals_phases_and_opencv(tmp_path: Path) -> None:
     phases, planes = (export.write_engine(state, output, tmp_path)[0] for output in ("phases", "planes"))
     rng = np.random.default_rng(0)
     y = rng.integers(0, 256, (20, 30)).astype(np.uint8)
-    np.testing.assert_array_equal(engine_upscaler(phases)[0](y), engine_upscaler(planes)[0](y))
+    np.testing.assert_array_equal(open_engine(phases).luma(y), open_engine(planes).luma(y))
     uv = rng.integers(0, 256, (1, 2, 10, 15)).astype(np.uint8)
     engine = ov.compile_model(str(planes), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     large = engine({"y": y[None, None], "uv": uv})["uv_out"][0]
@@ -121,7 +123,7 @@ def test_fine_tuning_sees_what_the_engine_computes() -> None:
     state = quantised_state(trained_state("fast", 2))
     net = quantize.from_weights(state["ema"])
     y = np.random.default_rng(3).integers(0, 256, (40, 40)).astype(np.uint8)
-    seen = train.upscale(net, y, 2)
+    seen = upscale(net, y, 2)
     off = np.abs(seen.astype(int) - export.torch_result(net.fuse(), y))
     assert off.max() <= 2
     assert (off > 0).mean() < 0.03

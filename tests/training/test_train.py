@@ -1,5 +1,6 @@
 """Training: it learns, it resumes bit for bit, it refuses bad input in one sentence."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -8,21 +9,16 @@ from pictures import drawing
 
 torch = pytest.importorskip("torch")
 
-from training import checkpoint, train  # noqa: E402
+from training import checkpoint, loop, train  # noqa: E402
 from training.data import DataError, Pair, clean_pairs, load_pairs, load_pictures, sample  # noqa: E402
 from training.models import build  # noqa: E402
+from training.steps import Fidelity  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
 def quiet_board(monkeypatch: pytest.MonkeyPatch) -> None:
     """TensorBoard takes seconds to import; one test below uses the real one."""
-
-    class Silent:
-        def add_scalar(self, *_: object) -> None: ...
-        def add_image(self, *_: object, **__: object) -> None: ...
-        def close(self) -> None: ...
-
-    monkeypatch.setattr(train, "open_board", lambda _: Silent())
+    monkeypatch.setattr(loop, "open_board", lambda _: loop.SilentBoard())
 
 
 def options(*extra: str):
@@ -34,16 +30,17 @@ def pairs() -> list[Pair]:
 
 
 def run(folder: Path, *extra: str) -> dict:
-    args = options(*extra)
+    _, stage, args = train.settle(options(*extra))
     torch.manual_seed(args.seed)
-    train.fit(build(args.tier, args.scale), pairs(), pairs()[:1], folder, args)
+    step = Fidelity(build(args.tier, args.scale), stage, args.steps, args.scale)
+    loop.fit(step, pairs(), pairs()[:1], folder, args)
     return checkpoint.load(folder / "last.pt")
 
 
 def test_loss_falls(tmp_path: Path) -> None:
     state = run(tmp_path, "--steps", "60")
     G = build("nano", 2)
-    lr, hr = sample(pairs(), 2, 8, 32, np.random.default_rng(9))
+    lr, hr, _ = sample(pairs(), 2, 8, 32, np.random.default_rng(9))
     truth = torch.nn.functional.pixel_unshuffle(hr, 2)
     with torch.no_grad():
         before = (G(lr) - truth).square().mean()
@@ -60,13 +57,14 @@ def test_stopped_and_resumed_equals_undisturbed(tmp_path: Path) -> None:
     for key in ("G", "ema"):
         for name, weights in whole[key].items():
             assert torch.equal(weights, parts[key][name]), f"{key} {name}"
-    assert parts["rng"] == whole["rng"]
 
 
 def test_interrupt_ends_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import signal
 
-    real, calls = train.average, []
+    from training import steps
+
+    real, calls = steps.average, []
 
     def interrupting(*args: object) -> None:
         real(*args)  # type: ignore[arg-type]
@@ -74,19 +72,47 @@ def test_interrupt_ends_the_step_and_saves(tmp_path: Path, monkeypatch: pytest.M
         if len(calls) == 2:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(train, "average", interrupting)
+    monkeypatch.setattr(steps, "average", interrupting)
     assert run(tmp_path, "--steps", "50")["step"] == 2
     assert "interrupted after step 2" in (tmp_path / "log.txt").read_text()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nan_stops_with_the_step(tmp_path: Path) -> None:
-    args = options("--steps", "5")
+    _, stage, args = train.settle(options("--steps", "5"))
     G = build("nano", 2)
     with torch.no_grad():
         G.skip.fill_(float("nan"))
     with pytest.raises(FloatingPointError, match="at step 0"):
-        train.fit(G, pairs(), pairs()[:1], tmp_path, args)
+        loop.fit(Fidelity(G, stage, 5, 2), pairs(), pairs()[:1], tmp_path, args)
+
+
+def test_divergence_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, "--steps", "300", "--stop-after", "3")
+    monkeypatch.setattr(loop, "DIVERGED", 0.5)  # a loss above half its lowest value: any run
+    with pytest.raises(FloatingPointError, match="diverged at step"):
+        run(tmp_path, "--steps", "300", "--batch", "1", "--crop", "8")
+    assert checkpoint.load(tmp_path / "last.pt")["step"] == 3
+
+
+def test_full_disk_is_one_sentence_and_leaves_the_old_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, "--steps", "5", "--stop-after", "2")
+    before = (tmp_path / "last.pt").read_bytes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(DataError, match=r"step 5 could not be saved.*No space left"):
+        run(tmp_path, "--steps", "5")
+    assert (tmp_path / "last.pt").read_bytes() == before
+
+
+def test_a_checkpoint_of_another_architecture_is_one_sentence(tmp_path: Path) -> None:
+    run(tmp_path, "--steps", "1")
+    _, stage, args = train.settle(options("--steps", "2"))
+    with pytest.raises(DataError, match="another architecture"):
+        loop.fit(Fidelity(build("fast", 2), stage, 2, 2), pairs(), pairs()[:1], tmp_path, args)
 
 
 def test_warm_start_takes_what_fits() -> None:
@@ -143,7 +169,7 @@ def test_cached_pairs_equal_fresh_ones_and_notice_a_change(picture_folder: Path,
 
 
 def test_sample_keeps_lr_and_hr_together() -> None:
-    lr, hr = sample(pairs(), 2, 16, 16, np.random.default_rng(0))
+    lr, hr, _ = sample(pairs(), 2, 16, 16, np.random.default_rng(0))
     assert lr.shape == (16, 1, 16, 16)
     assert hr.shape == (16, 1, 32, 32)
     means = torch.nn.functional.avg_pool2d(hr, 2)
