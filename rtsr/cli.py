@@ -62,6 +62,12 @@ CodecOption = Annotated[
     ),
 ]
 PresetOption = Annotated[str | None, typer.Option(help="Encoder speed, in the encoder's own words. [x264: veryfast]")]
+AudioCodecOption = Annotated[
+    str,
+    typer.Option(
+        help="Encode all sound with aac, libopus, flac, alac, ac3, eac3, mp3, pcm_s16le or pcm_s24le; `copy` keeps it."
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, everything else on stderr.")]
 
 
@@ -131,6 +137,8 @@ def upscale(
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew instead of going on with an interrupted job.")
     ] = False,
+    audio_codec: AudioCodecOption = "copy",
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave all sound out.")] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
 ) -> None:
@@ -161,6 +169,8 @@ def upscale(
             overwrite=overwrite,
             drop_unsupported=drop_unsupported,
             restart=restart,
+            audio_codec=audio_codec,
+            no_audio=no_audio,
             progress=display.progress,
             notice=display.notice,
         )
@@ -224,6 +234,7 @@ def verify(
     rate: Annotated[str | None, typer.Option(help="The --rate of numbered pictures.", show_default=False)] = None,
     start: Annotated[str | None, typer.Option(help="The --start that the output was cut with.", metavar="TIME")] = None,
     end: Annotated[str | None, typer.Option(help="The --end that the output was cut with.", metavar="TIME")] = None,
+    no_audio: Annotated[bool, typer.Option("--no-audio", help="The output was made with --no-audio.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that an upscaled file has everything of its original: every frame at its time, sound, tags, pictures.
@@ -234,8 +245,9 @@ def verify(
     from rtsr.errors import IncompleteError
     from rtsr.sources.media import Media
 
+    begin, finish = parse_time("--start", start), parse_time("--end", end)
     verdict = verification.verify(
-        Media(input, parse_rate(rate)), Media(output), start=parse_time("--start", start), end=parse_time("--end", end)
+        Media(input, parse_rate(rate)), Media(output), start=begin, end=finish, no_audio=no_audio
     )
     if as_json:
         print(json.dumps(verdict.as_dict()))

@@ -130,8 +130,8 @@ def prepared(input: str | os.PathLike[str], output: str | os.PathLike[str], opti
         spec = source.spec
         scale, size = options.scale_and_size(spec)
         encoder = options.encoding.resolve(output_path, spec)
-        plans = plan_streams(media, container_format(output_path))
-        notices = require_all_kept(media, plans, options.drop_unsupported)
+        plans = plan_streams(media, container_format(output_path), options.audio)
+        notices = require_all_kept(media, plans, options.drop_unsupported, options.audio)
         notices += _require_nothing_lost([*encoder.losses, *source.lost_beside], options.drop_unsupported)
         notices += encoder.notices
         if options.deinterlace == "on":
@@ -188,17 +188,19 @@ class _Work:
             for sentence in source.notices:
                 notice(sentence)
             part = sink.join()
+            for sentence in sink.joined.notices:
+                notice(sentence)
             film_s = float(self._done_until() - journal.segments[0].first_pts * source.spec.time_base)
             frames = sink.frames
             self._check(sink, part, before + stats.decoded - frames)
             sink.publish()
-        return self._report(stats, frames, film_s, sink.packets_copied)
+        return self._report(stats, frames, film_s, sink)
 
     def _check(self, sink: FileSink, part: Path, missing: int) -> None:
         """Raise IncompleteError, and keep the part, for a result that lacks anything."""
         source = self.job.source
         start, end = self.job.options.trim
-        if what := source.damage:
+        if what := source.damage + sink.joined.damage:
             fault = f"{source.path} is damaged"
         elif missing:
             fault, what = f"{part} is not whole", [f"{missing} frames were decoded and not written"]
@@ -216,7 +218,7 @@ class _Work:
         last = self.journal.segments[-1]
         return (last.last_pts + last.last_duration) * self.job.source.spec.time_base
 
-    def _report(self, stats: PipelineStats, frames: int, film_s: float, copied: int) -> Report:
+    def _report(self, stats: PipelineStats, frames: int, film_s: float, sink: FileSink) -> Report:
         job, spec, wall = self.job, self.job.source.spec, stats.elapsed_s
         share = stats.written / frames if frames else 0.0
         return Report(
@@ -228,13 +230,13 @@ class _Work:
             output_size=job.size,
             frames_in=frames - stats.written + stats.decoded,
             frames_out=frames,
-            packets_copied=copied,
+            packets_copied=sink.joined.copied,
             wall_s=round(wall, 3),
             fps=round(stats.written / wall, 2),
             realtime_factor=round(film_s * share / wall, 3) if film_s > 0 else None,
             stage_ms={clock.name: round(clock.ms_per_item, 3) for clock in stats.stages},
             slowest_stage=stats.slowest.name,
-            notices=job.source.notices,
+            notices=[*job.source.notices, *sink.joined.notices],
         )
 
 

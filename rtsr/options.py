@@ -10,6 +10,7 @@ from rtsr.backends import EngineChoice
 from rtsr.errors import ConfigError
 from rtsr.frames import VideoSpec
 from rtsr.manifest import installed_engines
+from rtsr.sinks.audio import COPY, audio_encoder
 from rtsr.sinks.encoding import Encoding
 from rtsr.sources.deinterlace import MODES
 
@@ -25,6 +26,7 @@ class Options:
     video, `clean` for pictures that were only made smaller. start, end: seconds, a trim that cuts picture and sound
     alike. rate: frames a second of numbered pictures. deinterlace: `auto`, `on` or `off`. overwrite: replace an output
     that exists. drop_unsupported: leave out what the output cannot hold. restart: begin an interrupted job anew.
+    audio_codec: `copy`, or what all sound is encoded with anew, see AUDIO_ENCODERS. no_audio: leave sound out.
     """
 
     scale: int | None = None
@@ -40,6 +42,8 @@ class Options:
     overwrite: bool = False
     drop_unsupported: bool = False
     restart: bool = False
+    audio_codec: str = COPY
+    no_audio: bool = False
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.to is not None:
@@ -51,6 +55,12 @@ class Options:
             raise ConfigError(f"unknown --deinterlace {self.deinterlace!r}; known: {', '.join(MODES)}")
         if self.rate is not None and self.rate <= 0:
             raise ConfigError(f"--rate {float(self.rate):g} must be more than 0")
+        if self.audio_codec != COPY:
+            audio_encoder(self.audio_codec)
+            if self.no_audio:
+                raise ConfigError(
+                    f"--no-audio leaves nothing to do for --audio-codec {self.audio_codec}; give one of them"
+                )
         start, end = self.trim
         if start is not None and start < 0:
             raise ConfigError(f"--start {float(start)} is negative")
@@ -63,6 +73,11 @@ class Options:
         start = Fraction(self.start).limit_denominator(1_000_000) if self.start else None
         end = Fraction(self.end).limit_denominator(1_000_000) if self.end is not None else None
         return start, end
+
+    @property
+    def audio(self) -> str | None:
+        """What becomes of sound, as plan_streams() takes it."""
+        return None if self.no_audio else self.audio_codec
 
     def scale_and_size(self, spec: VideoSpec) -> tuple[int, tuple[int, int]]:
         """The engine's scale and the output's (width, height) for a video of this size. Raises ConfigError."""

@@ -20,9 +20,10 @@ import av.error
 
 from rtsr.errors import SourceError
 from rtsr.pixels import PixelFormat
-from rtsr.sinks.copy import SAME_LANGUAGE, StreamPlan, copy_tags
+from rtsr.sinks.copy import StreamPlan
 from rtsr.sources.media import Input, main_video, open_input
 from rtsr.verify_pictures import compare_moments, compare_stated
+from rtsr.verify_streams import OPENING_PACKETS, Pair, Track, compare_streams, telling, tolerance
 
 _AVI_SLACK = Fraction(1, 10)  # AVI has no pts: its reader guesses how far pictures are reordered
 _UNTIMED = Fraction(1 << 40)  # numbered pictures have no times at all
@@ -46,29 +47,6 @@ class Verdict:
             self.findings.append(sentence)
 
 
-@dataclass(slots=True)
-class _Stream:
-    """One stream's packets: times in seconds, exact; digest over all payloads.
-
-    resolution: a tick of its clock. slack: how far the container's reader may guess beside. keys: pts of keyframes.
-    packets: how many of video there are, with times or without. reordered: they are not in the order of their times.
-    faults: times that do not rise.
-    """
-
-    kind: str
-    index: int
-    pts: list[Fraction]
-    digest: str
-    resolution: Fraction
-    slack: Fraction
-    metadata: dict[str, str]
-    disposition: int
-    keys: list[Fraction] = field(default_factory=list)
-    packets: int = 0
-    reordered: bool = False
-    faults: int = 0
-
-
 def verify(
     source: Input,
     output: Input,
@@ -76,8 +54,10 @@ def verify(
     start: Fraction | None = None,
     end: Fraction | None = None,
     pixels: PixelFormat | None = None,
+    no_audio: bool = False,
 ) -> Verdict:
-    """Compare an upscaled file with its input. plans: what was meant for each stream; None expects all to be there.
+    """Compare an upscaled file with its input. plans: what was meant for each stream; None expects all to be there,
+    copied or converted, but for sound if no_audio.
 
     start, end: the trim of the job, in seconds. pixels: what the output was meant to have; None expects the input's.
     Raises SourceError when one of the files cannot be opened.
@@ -87,24 +67,27 @@ def verify(
     compare_stated(source, output, pixels, verdict)
     video_in, video_out = before.pop(0), after.pop(0)
     _compare_times(video_in, video_out, start, verdict)
-    kept = {plan.index for plan in plans if plan.action == "copy"} if plans is not None else None
-    wanted = [s for s in before if kept is None or s.index in kept]
-    _compare_copies(wanted, after, video_in, video_out, start, verdict)
+    kept = {plan.index for plan in plans if plan.action in ("copy", "convert")} if plans is not None else None
+    wanted = [s for s in before if (kept is None or s.index in kept) and not (no_audio and s.kind == "audio")]
+    shift = video_out.pts[0] - video_in.pts[0] if video_in.pts and video_out.pts else Fraction(0)
+    pair = Pair(source, output, start, end, shift, tolerance(video_in, video_out))
+    compare_streams(pair, wanted, after, (video_in, video_out), plans, verdict)
     if not verdict.findings:
         compare_moments(source, output, *_common_times(video_in, video_out, start), video_out.keys, verdict)
     return verdict
 
 
-def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[_Stream]:
+def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[Track]:
     """All streams' packets within the trim; the main video first."""
     with open_input(path) as container:
         main = main_video(container, path)
-        streams: dict[int, _Stream] = {}
+        streams: dict[int, Track] = {}
         digests: dict[int, Any] = {}
         for stream in container.streams:
-            streams[stream.index] = _Stream(
+            streams[stream.index] = Track(
                 stream.type or "unknown",
                 stream.index,
+                stream.codec_context.codec.canonical_name if stream.codec_context else "",
                 [],
                 "",
                 Fraction(stream.time_base or 1),
@@ -129,7 +112,11 @@ def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[_St
                     if is_video and packet.is_keyframe:
                         streams[packet.stream.index].keys.append(time)
                 if not is_video:
-                    digests[packet.stream.index].update(_payload(packet))
+                    payload = _payload(packet)
+                    digests[packet.stream.index].update(payload)
+                    track = streams[packet.stream.index]
+                    if telling(payload) and len(track.opening) < OPENING_PACKETS:
+                        track.opening.add(hashlib.sha256(payload).digest())
         except av.error.FFmpegError as error:
             raise SourceError(f"{path}: reading failed: {error.strerror}") from error
         for index, stream in streams.items():
@@ -157,7 +144,7 @@ def _inside(packet: av.Packet, time: Fraction, start: Fraction | None, end: Frac
     return packet.stream.type == "subtitle" and time + lasts > start
 
 
-def _compare_times(before: _Stream, after: _Stream, start: Fraction | None, verdict: Verdict) -> None:
+def _compare_times(before: Track, after: Track, start: Fraction | None, verdict: Verdict) -> None:
     verdict.facts["frames"] = [before.packets, after.packets]
     if before.packets != after.packets:
         verdict.findings.append(f"the input has {before.packets} frames, the output {after.packets}")
@@ -170,9 +157,9 @@ def _compare_times(before: _Stream, after: _Stream, start: Fraction | None, verd
     # A container that begins its own clock elsewhere (MPEG-TS) moves all streams alike; that is checked below.
     shift = after.pts[0] - before.pts[0]
     worst = max(abs(b - a - shift) for a, b in zip(before.pts, after.pts, strict=True))
-    tolerance = _tolerance(before, after)
+    allowed = tolerance(before, after)
     verdict.facts["worst_pts_error_s"] = float(worst)
-    verdict.expect(worst <= tolerance, f"frames are shown up to {float(worst) * 1e3:.3f} ms off")
+    verdict.expect(worst <= allowed, f"frames are shown up to {float(worst) * 1e3:.3f} ms off")
     if start is None:
         verdict.facts["start_moved_s"] = float(shift)
 
@@ -183,9 +170,9 @@ def _faults(pts: list[Fraction], reordered: bool) -> int:
     return len(pts) - len(set(pts)) + back
 
 
-def _compare_repaired(before: _Stream, after: _Stream, start: Fraction, verdict: Verdict) -> None:
+def _compare_repaired(before: Track, after: Track, start: Fraction, verdict: Verdict) -> None:
     """Times of an input some of which had to be mended: the others must all be there."""
-    slack = _tolerance(before, after)
+    slack = tolerance(before, after)
     missing = 0
     for time in dict.fromkeys(before.pts):
         at = bisect_left(after.pts, time - start - slack)
@@ -196,7 +183,7 @@ def _compare_repaired(before: _Stream, after: _Stream, start: Fraction, verdict:
     )
 
 
-def _common_times(before: _Stream, after: _Stream, start: Fraction | None) -> tuple[list[Fraction], list[Fraction]]:
+def _common_times(before: Track, after: Track, start: Fraction | None) -> tuple[list[Fraction], list[Fraction]]:
     """Times of the pictures to compare, in both files: all, but for those that had to be mended."""
     if not before.faults:
         return before.pts, after.pts
@@ -204,42 +191,3 @@ def _common_times(before: _Stream, after: _Stream, start: Fraction | None) -> tu
     there = set(after.pts)
     common = [t for t in before.pts if counts[t] == 1 and t - (start or 0) in there]
     return common, [t - (start or 0) for t in common]
-
-
-def _tolerance(before: _Stream, after: _Stream) -> Fraction:
-    """What the coarser clock of two containers must round: exact where one divides the other."""
-    rounds = (before.resolution / after.resolution).denominator != 1
-    return before.slack + after.slack + (after.resolution if rounds else 0)
-
-
-def _compare_copies(
-    before: list[_Stream],
-    after: list[_Stream],
-    video_in: _Stream,
-    video_out: _Stream,
-    start: Fraction | None,
-    verdict: Verdict,
-) -> None:
-    left = list(after)
-    verdict.facts["copied_streams"] = len(before)
-    for stream in before:
-        label = f"stream {stream.index} ({stream.kind})"
-        match = next((s for s in left if s.kind == stream.kind and s.digest == stream.digest), None)
-        if match is None:
-            verdict.findings.append(f"{label}: no stream of the output has the same packets")
-            continue
-        left.remove(match)
-        if stream.pts and match.pts and video_in.pts and video_out.pts:
-            offset_in = stream.pts[0] - video_in.pts[0]
-            offset_out = match.pts[0] - video_out.pts[0]
-            drift = abs(offset_out - offset_in)
-            allowed = _tolerance(stream, match) + _tolerance(video_in, video_out)
-            if not (start is not None and stream.kind == "subtitle"):  # one that began before the cut now begins at it
-                verdict.expect(drift <= allowed, f"{label} moved {float(drift) * 1e3:.3f} ms against the picture")
-        tags: dict[str, str] = {}
-        kept: dict[str, str] = {}
-        copy_tags(stream.metadata, tags)
-        copy_tags(match.metadata, kept)
-        for key in ("language", "title"):
-            was, now = (SAME_LANGUAGE.get(each.get(key, "und"), each.get(key, "und")) for each in (tags, kept))
-            verdict.expect(was == now, f"{label}: {key} went from {was!r} to {now!r}")

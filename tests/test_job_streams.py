@@ -213,14 +213,11 @@ def test_the_cover_of_an_mp4_stays_in_an_mkv(tmp_path: Path) -> None:
 # ---- what a container cannot hold ----
 
 CANNOT = {
-    "srt-in-mp4": (".mkv", {"subtitles": [Subtitles()]}, ".mp4", "subtitle"),
-    "srt-in-mov": (".mkv", {"subtitles": [Subtitles()]}, ".mov", "subtitle"),
     "font-in-mp4": (".mkv", {"attachments": [Attachment()]}, ".mp4", "attachment"),
     "aac-in-webm": (".mkv", {"audio": [Audio("aac")]}, ".webm", "audio"),
     "flac-in-ts": (".mkv", {"audio": [Audio("flac")]}, ".ts", "audio"),
     "srt-in-ts": (".mkv", {"subtitles": [Subtitles()]}, ".ts", "subtitle"),
     "srt-in-avi": (".mkv", {"subtitles": [Subtitles()]}, ".avi", "subtitle"),
-    "mov_text-in-mkv": (".mp4", {"subtitles": [Subtitles("mov_text")]}, ".mkv", "subtitle"),
 }
 
 

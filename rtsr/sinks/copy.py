@@ -1,13 +1,14 @@
-"""The streams that are not upscaled: copied packet by packet, so that nothing about them can change."""
+"""The streams that are not upscaled: copied packet by packet, so that nothing about them can change; or converted,
+where the container has no place for them or where that was asked for."""
 
 from __future__ import annotations
 
+import heapq
 import io
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import av
@@ -16,11 +17,15 @@ import av.error
 import av.stream
 
 from rtsr.errors import ConfigError
+from rtsr.sinks.audio import AUDIO_ENCODERS, COPY, USUAL, EncodedTrack, add_audio
 from rtsr.sinks.codecs import CONTAINERS, MPEGTS_CODECS
-from rtsr.sources.media import is_cover, main_video, open_input
+from rtsr.sinks.subtitles import LOST, add_subtitles, conversion, lost_with, packets_of, read_cues
+from rtsr.sources.media import Input, is_cover, main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
 _STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+# Of packets that are no longer there: mkvmerge's statistics, and what Matroska says of each track.
+_STALE_STREAM_TAGS = ("bps", "number_of_", "_statistics_", "duration")
 _TIMECODE = "timecode"
 # Languages with two ISO 639-2 codes, bibliographic -> terminological, and QuickTime's own spelling of Swedish.
 SAME_LANGUAGE = {
@@ -43,23 +48,27 @@ _MP4_TAGS = {
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """What happens to one stream of the input. action: `upscale`, `copy`, `remake` (the muxer makes it from a tag) or
-    `drop`; reason says why for the last two."""
+    """What happens to one stream of the input.
+
+    action: `upscale`, `copy`, `remake` (the muxer makes it from a tag), `convert` (to the codec `target`), `omit` (left
+    out as asked) or `drop` (left out for want of a place); reason says why for the last four.
+    """
 
     index: int
     kind: str
     codec: str
     action: str
     reason: str = ""
+    target: str = ""
 
     def __str__(self) -> str:
         return f"stream {self.index} ({self.kind}, {self.codec})"
 
 
-def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
+def plan_streams(path: Input, container_format: str, audio: str | None = COPY) -> list[StreamPlan]:
     """Decide for every stream of a file what the output container can do with it, by trying its header.
 
-    Raises SourceError.
+    audio: what sound is to be encoded with, one of AUDIO_ENCODERS; None for no sound. Raises SourceError.
     """
     with open_input(path) as container:
         main = main_video(container, path)
@@ -76,11 +85,35 @@ def plan_streams(path: Path, container_format: str) -> list[StreamPlan]:
             elif stream.discard == av.stream.Discard.all:
                 reason = "FFmpeg sets it aside, for its packets have no usable times"
                 plans.append(StreamPlan(stream.index, kind, codec, "drop", reason))
+            elif kind == "audio":
+                plans.append(_plan_sound(stream, codec, container_format, audio))
             elif refusal := _refusal(stream, container_format):
-                plans.append(StreamPlan(stream.index, kind, codec, "drop", refusal))
+                plans.append(_plan_misfit(stream, kind, codec, container_format, refusal))
             else:
                 plans.append(StreamPlan(stream.index, kind, codec, "copy"))
         return plans
+
+
+def _plan_sound(stream: Any, codec: str, container_format: str, audio: str | None) -> StreamPlan:
+    if audio is None:
+        return StreamPlan(stream.index, "audio", codec, "omit", "as asked")
+    if refusal := _refusal(stream, container_format, audio):
+        if audio == COPY and (usual := USUAL.get(container_format)) and not _refusal(stream, container_format, usual):
+            refusal += f"; --audio-codec {usual} converts it"
+        return StreamPlan(stream.index, "audio", codec, "drop", refusal)
+    if audio == COPY:
+        return StreamPlan(stream.index, "audio", codec, "copy")
+    return StreamPlan(stream.index, "audio", codec, "convert", "as asked", audio)
+
+
+def _plan_misfit(stream: Any, kind: str, codec: str, container_format: str, refusal: str) -> StreamPlan:
+    """Text whose packaging alone does not fit is converted; anything else would lose too much."""
+    name = _codec_name(stream)
+    if kind == "subtitle" and (target := conversion(name, container_format)):
+        return StreamPlan(stream.index, kind, codec, "convert", f"{container_format} holds no {name}", target)
+    if lost := LOST.get(name):
+        refusal = f"{container_format} cannot hold it, and converting it would lose {lost}"
+    return StreamPlan(stream.index, kind, codec, "drop", refusal)
 
 
 def _is_chapter_track(stream: Any, container: av.container.InputContainer) -> bool:
@@ -95,22 +128,33 @@ def _title(stream: Any) -> str:
     return "".join(character for character in title if character.isprintable()).strip() or "unknown codec"
 
 
-def _refusal(stream: Any, container_format: str) -> str:
-    """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory."""
+def _refusal(stream: Any, container_format: str, audio: str = COPY) -> str:
+    """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory.
+
+    audio: what a sound stream is to be encoded with.
+    """
     if is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
         return f"{container_format} holds no cover pictures"
-    if container_format == "mpegts" and _codec_name(stream) not in MPEGTS_CODECS:
-        return "mpegts cannot hold it"
+    name = _codec_name(stream) if audio == COPY else av.Codec(AUDIO_ENCODERS[audio].name, "w").canonical_name
+    if container_format == "avi" and name == "flac":  # its header is written, its packets are refused
+        return f"avi cannot hold {'it' if audio == COPY else audio}"
+    if container_format == "mpegts" and name not in MPEGTS_CODECS:
+        return f"mpegts cannot hold {'it' if audio == COPY else audio}"
     output = av.open(io.BytesIO(), "w", format=container_format)
     try:
         if stream.type == "attachment":
             if container_format not in ("matroska", "webm"):
                 return f"{container_format} holds no attachments"
             return ""
-        output.add_stream_from_template(stream, opaque=True)
+        if audio == COPY:
+            output.add_stream_from_template(stream, opaque=True)
+        else:
+            add_audio(output, stream, audio)
         output.start_encoding()
+    except ConfigError as error:
+        return str(error)
     except (ValueError, LookupError, OSError) as error:  # FFmpegError derives from these, by cause
-        return f"{container_format} cannot hold it ({error})"
+        return f"{container_format} cannot hold {'it' if audio == COPY else audio} ({error})"
     return ""
 
 
@@ -120,7 +164,7 @@ def _mov_language(code: str) -> str:
     return next((first for first in _MOV_FIRST if SAME_LANGUAGE[first] == code), code)
 
 
-def _only_packet(path: Path, index: int) -> bytes:
+def _only_packet(path: Input, index: int) -> bytes:
     """The payload of a stream's first packet: a cover picture."""
     with open_input(path) as container:
         for packet in container.demux(container.streams[index]):
@@ -135,15 +179,17 @@ def _codec_name(stream: Any) -> str:
 
 
 class CopiedStreams:
-    """Feeds the copied streams of a file into an output, abreast of the video.
+    """Feeds the streams beside the picture into an output, abreast of the video.
 
-    Opens the input a second time, with the video discarded, so that a badly interleaved file costs no memory.
+    Opens the input anew, with the video discarded, so that a badly interleaved file costs no memory.
     start, end: seconds on the container's clock; what lies outside is left out and the rest moves to zero.
+    copied: packets by stream. damage: what could not be decoded of sound that is converted, complete after until(None).
+    notices: what else a user should know.
     """
 
     def __init__(
         self,
-        path: Path,
+        path: Input,
         output: av.container.OutputContainer,
         plans: list[StreamPlan],
         start: Fraction | None,
@@ -151,26 +197,34 @@ class CopiedStreams:
     ):
         self._path = path
         self._input = open_input(path)
+        self._decoded = open_input(path)
         self._output = output
         self._start, self._end = start, end
         self._streams: dict[int, Any] = {}
+        self._tracks: dict[int, EncodedTrack] = {}
         self.copied: dict[int, int] = {}
-        wanted = {plan.index for plan in plans if plan.action == "copy"}
+        self.damage: list[str] = []
+        self.notices: list[str] = []
+        wanted = {plan.index: plan for plan in plans if plan.action in ("copy", "convert")}
         for stream in self._input.streams:
-            if stream.index not in wanted:
+            plan = wanted.get(stream.index)
+            if plan is None or plan.action == "convert":
                 stream.discard = av.stream.Discard.all
+            if plan is None:
                 continue
-            if (added := self._add(stream)) is not None:
-                self._streams[stream.index] = added
+            if (added := self._add(stream, plan)) is not None:
                 self.copied[stream.index] = 0
+                self._streams[stream.index] = added
             else:
                 stream.discard = av.stream.Discard.all
-        self._packets = self._demux()
+        text = {plan.index: plan.target for plan in wanted.values() if plan.target and plan.kind == "subtitle"}
+        feeds = [self._demux(), self._encode(), *self._convert(text)]
+        self._packets = heapq.merge(*feeds, key=lambda feed: feed[0])
         self._next = next(self._packets, None)
         copy_tags(self._input.metadata, output.metadata)
         output.set_chapters(_moved_chapters(self._input.chapters(), start, end))
 
-    def _add(self, stream: Any) -> Any:
+    def _add(self, stream: Any, plan: StreamPlan) -> Any:
         """The output's stream for one of the input; None for a cover that was written as a Matroska attachment."""
         if is_cover(stream) and self._output.format.name == "matroska":
             picture = _only_packet(self._path, stream.index)
@@ -178,8 +232,18 @@ class CopiedStreams:
             added = self._output.add_attachment(stream.metadata.get("filename", name), mime, picture)
             copy_tags({k: v for k, v in stream.metadata.items() if k not in ("filename", "mimetype")}, added.metadata)
             return None
-        added = self._output.add_stream_from_template(stream, opaque=True)
-        copy_tags(stream.metadata, added.metadata)
+        tags = dict(stream.metadata)
+        if plan.action == "convert":
+            tags = {key: value for key, value in tags.items() if not key.lower().startswith(_STALE_STREAM_TAGS)}
+        if plan.action == "copy":
+            added = self._output.add_stream_from_template(stream, opaque=True)
+        elif plan.kind == "subtitle":
+            added = add_subtitles(self._output, plan.target)
+        else:
+            added = add_audio(self._output, stream, plan.target)
+            source = self._decoded.streams[stream.index]
+            self._tracks[stream.index] = EncodedTrack(source, added, self._output.format.name, self._start, self._end)
+        copy_tags(tags, added.metadata)
         if self._output.format.name == "mov" and (language := stream.metadata.get("language")):
             added.metadata["language"] = _mov_language(language)
         if stream.type != "attachment":
@@ -189,8 +253,7 @@ class CopiedStreams:
     def until(self, seconds: Fraction | None) -> None:
         """Mux every packet due before `seconds` on the output's clock; all that are left for None."""
         while self._next is not None and (seconds is None or self._next[0] < seconds):
-            packet = self._next[1]
-            index = packet.stream.index
+            _, index, packet = self._next
             packet.stream = self._streams[index]
             self._output.mux(packet)
             self.copied[index] += 1
@@ -198,10 +261,40 @@ class CopiedStreams:
 
     def close(self) -> None:
         self._input.close()
+        self._decoded.close()
 
-    def _demux(self) -> Iterator[tuple[Fraction, Any]]:
-        """Packets to copy with the time each is due, moved to the trim's start."""
-        streams = [self._input.streams[index] for index in self._streams]
+    def _convert(self, targets: dict[int, str]) -> list[Iterator[tuple[Fraction, int, Any]]]:
+        """The lines of each stream of text that is converted. They are few, and known whole when the work begins."""
+        feeds = []
+        for index, cues in read_cues(self._path, targets, self._start, self._end).items():
+            if lost := lost_with(cues, targets[index]):
+                self.notices.append(f"stream {index} (subtitle): {lost}")
+            feeds.append(_dated(index, packets_of(cues, targets[index])))
+        return feeds
+
+    def _encode(self) -> Iterator[tuple[Fraction, int, Any]]:
+        """Packets of the sound that is converted."""
+        for stream in self._decoded.streams:
+            if stream.index not in self._tracks:
+                stream.discard = av.stream.Discard.all
+        if not self._tracks:
+            return
+        try:
+            for packet in self._decoded.demux([self._decoded.streams[index] for index in self._tracks]):
+                if packet.size:
+                    index = packet.stream.index
+                    yield from _dated(index, self._tracks[index].feed(packet))
+        except av.error.InvalidDataError as error:
+            self.damage.append(f"reading the sound stopped early: {error.strerror}")
+        for index, track in self._tracks.items():
+            yield from _dated(index, track.finish())
+            self.damage += [track.damage] if track.damage else []
+            self.notices += track.notices
+
+    def _demux(self) -> Iterator[tuple[Fraction, int, Any]]:
+        """Packets to copy with the time each is due and their stream, moved to the trim's start."""
+        copied = [stream for stream in self._input.streams if stream.index in self._streams]
+        streams = [stream for stream in copied if stream.discard != av.stream.Discard.all]
         if not any(stream.type != "attachment" for stream in streams):
             return
         offset = self._start or Fraction(0)
@@ -222,7 +315,7 @@ class CopiedStreams:
                     packet.duration = (packet.duration or 0) + packet.pts
                     packet.pts = packet.dts = 0
             due = packet.dts if packet.dts is not None else packet.pts
-            yield (Fraction(0) if due is None else due * time_base), packet
+            yield (Fraction(0) if due is None else due * time_base), packet.stream.index, packet
 
     def _keeps(self, packet: Any, begin: Fraction, time_base: Fraction) -> bool:
         """Whether a packet lies in the trim. A sound frame counts by its begin, a subtitle by its whole time."""
@@ -235,6 +328,12 @@ class CopiedStreams:
         return begin >= self._start
 
 
+def _dated(index: int, packets: Iterator[Any]) -> Iterator[tuple[Fraction, int, Any]]:
+    for packet in packets:
+        due = packet.dts if packet.dts is not None else packet.pts
+        yield (due or 0) * Fraction(packet.time_base), index, packet
+
+
 def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy metadata, but for the tags that only describe how the old file was made."""
     tags = {key: value for key, value in source.items() if key.lower() not in _STALE_TAGS}
@@ -245,7 +344,7 @@ def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     target.update(tags)
 
 
-def muxer_options(container_format: str, copy_from: Path | None) -> dict[str, str]:
+def muxer_options(container_format: str, copy_from: Input | None) -> dict[str, str]:
     """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins."""
     if container_format not in ("mp4", "mov") or copy_from is None:
         return {}
@@ -272,20 +371,27 @@ def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction |
     return moved
 
 
-def require_all_kept(path: Path, plans: list[StreamPlan], drop_unsupported: bool) -> list[str]:
+def require_all_kept(
+    path: Input, plans: list[StreamPlan], drop_unsupported: bool, audio: str | None = COPY
+) -> list[str]:
     """Raise ConfigError for streams the container cannot hold, unless dropping them was asked for.
 
-    Returns one notice for each stream that is dropped.
+    audio: as for plan_streams(). Returns one notice for each stream that is converted or left out.
     """
     dropped = [plan for plan in plans if plan.action == "drop"]
     if dropped and not drop_unsupported:
         what = "; ".join(f"{plan}: {plan.reason}" for plan in dropped)
-        roomier = [suffix for suffix in (".mkv", ".mov") if _holds_all(path, CONTAINERS[suffix])]
+        roomier = [suffix for suffix in (".mkv", ".mov") if _holds_all(path, CONTAINERS[suffix], audio)]
         other = f"name an output that ends in {' or '.join(roomier)}, which holds all, or " if roomier else ""
         them = "it" if len(dropped) == 1 else "them"
         raise ConfigError(f"{what}. Nothing was done: {other}pass --drop-unsupported to leave {them} out")
-    return [f"{plan} is left out: {plan.reason}" for plan in dropped]
+    notices = [f"{plan} is converted to {plan.target}: {plan.reason}" for plan in plans if plan.action == "convert"]
+    notices += [f"{plan} is left out: {plan.reason}" for plan in plans if plan.action in ("drop", "omit")]
+    if audio != COPY and not any(plan.kind == "audio" for plan in plans):
+        option = "--no-audio" if audio is None else f"--audio-codec {audio}"
+        notices.append(f"{option} has nothing to do: {path} has no sound")
+    return notices
 
 
-def _holds_all(path: Path, container_format: str) -> bool:
-    return all(plan.action != "drop" for plan in plan_streams(path, container_format))
+def _holds_all(path: Input, container_format: str, audio: str | None) -> bool:
+    return all(plan.action != "drop" for plan in plan_streams(path, container_format, audio))

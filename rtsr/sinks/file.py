@@ -14,7 +14,7 @@ from rtsr.sinks.codecs import container_format
 from rtsr.sinks.copy import StreamPlan
 from rtsr.sinks.encoding import Encoding
 from rtsr.sinks.gif import render_gif
-from rtsr.sinks.join import join
+from rtsr.sinks.join import Joined, join
 from rtsr.sinks.segments import SegmentWriter
 from rtsr.sinks.video import check_video
 from rtsr.sinks.writing import says_what_failed
@@ -53,7 +53,7 @@ class FileSink:
     ):
         self.output = output
         self.part = output.with_name(output.name.replace("%", "") + ".part")  # a folder for numbered pictures
-        self.packets_copied = 0
+        self.joined = Joined()
         self._keeps_part = False
         self._spec, self._copy_from, self._plans = spec, copy_from, plans or []
         self._start, self._end = start, end
@@ -92,7 +92,7 @@ class FileSink:
         if fmt == "image2":
             self.part.mkdir(exist_ok=True)
             target = self.part / self.output.name
-        self.packets_copied = join(
+        self.joined = join(
             self._journal, target, fmt, self._spec, self._copy_from, self._plans, self._start, self._end
         )
         return target

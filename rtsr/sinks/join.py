@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,15 @@ from rtsr.sources.media import Input, ffmpeg_path, main_video, open_input
 _ALPHA = "alpha_mode"
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What join() wrote. copied: packets of other streams; damage and notices: as CopiedStreams has them."""
+
+    copied: int = 0
+    damage: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
 def join(
     journal: Journal,
     output: Path,
@@ -32,10 +42,8 @@ def join(
     plans: list[StreamPlan],
     start: Fraction | None = None,
     end: Fraction | None = None,
-) -> int:
+) -> Joined:
     """Write `output` (container fmt) from a job's segments and the other streams of copy_from.
-
-    Returns how many packets were copied.
 
     start, end: the trim in seconds; the output's clock begins at start. The video is put together by exact offsets:
     each segment begins at zero and its first pts is known. Raises SinkError.
@@ -81,10 +89,10 @@ def join(
                     packet.stream = video
                     container.mux(packet)
         if copied is None:
-            return 0
+            return Joined()
         copied.until(None)
         copied.close()
-        return sum(copied.copied.values())
+        return Joined(sum(copied.copied.values()), copied.damage, copied.notices)
 
 
 def _video_like(container: av.container.OutputContainer, template: Any, spec: VideoSpec) -> Any:
