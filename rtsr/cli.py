@@ -139,6 +139,9 @@ def upscale(
     ] = False,
     audio_codec: AudioCodecOption = "copy",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave all sound out.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be done and how long it would take; see `rtsr plan`.")
+    ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
 ) -> None:
@@ -146,37 +149,62 @@ def upscale(
 
     Example: `rtsr upscale movie.mp4 -o movie_2x.mkv --scale 2 --model fast --preset ultrafast`
     """
-    from rtsr import job
-    from rtsr.display import show_progress
+    from rtsr.options import Options
     from rtsr.sinks.encoding import Encoding, parse_bitrate
 
+    options = Options(
+        scale=scale,
+        to=to,
+        model=model,
+        backend=backend.value,
+        degradation=degradation.value,
+        encoding=Encoding(
+            codec, crf, preset, parse_bitrate(bitrate) if bitrate else None, pix_fmt, parse_pairs(codec_option)
+        ),
+        start=parse_time("--start", start),
+        end=parse_time("--end", end),
+        rate=parse_rate(rate),
+        deinterlace=deinterlace.value,
+        overwrite=overwrite,
+        drop_unsupported=drop_unsupported,
+        restart=restart,
+        audio_codec=audio_codec,
+        no_audio=no_audio,
+    )
+    if dry_run:
+        from rtsr.display import print_plan
+        from rtsr.plan import make_plan
+
+        made = make_plan(input, output, options)
+        print(json.dumps(made.as_dict())) if as_json else print_plan(made)
+        return
+    from rtsr import job
+    from rtsr.display import show_progress
+
     with _interruptible(output), show_progress(quiet) as display:
-        report = job.upscale(
-            input,
-            output,
-            scale=scale,
-            to=to,
-            model=model,
-            backend=backend.value,
-            degradation=degradation.value,
-            encoding=Encoding(
-                codec, crf, preset, parse_bitrate(bitrate) if bitrate else None, pix_fmt, parse_pairs(codec_option)
-            ),
-            start=parse_time("--start", start),
-            end=parse_time("--end", end),
-            rate=parse_rate(rate),
-            deinterlace=deinterlace.value,
-            overwrite=overwrite,
-            drop_unsupported=drop_unsupported,
-            restart=restart,
-            audio_codec=audio_codec,
-            no_audio=no_audio,
-            progress=display.progress,
-            notice=display.notice,
-        )
+        report = job.upscale(input, output, options, progress=display.progress, notice=display.notice)
         display.finished(report)
     if as_json:
         print(json.dumps(report.as_dict()))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def plan(
+    context: typer.Context,
+    input: Annotated[str, typer.Argument(help="What would be upscaled.", show_default=False)],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", help="As of `rtsr upscale`. [an .mkv beside]", show_default=False)
+    ] = None,
+) -> None:
+    """Say what `rtsr upscale` would do: streams kept, converted or left out and why, speed, time, size, memory.
+
+    Takes all options of `rtsr upscale`, processes a few frames from the midst of the film and writes nothing.
+
+    Example: `rtsr plan movie.mp4 -o movie_4x.mp4 --model fast`
+    """
+    chosen = output or str(Path(Path(input).stem.replace("%", "") + "_upscaled.mkv"))
+    command = typer.main.get_command(app)
+    command.main(["upscale", input, "-o", chosen, "--dry-run", *context.args], "rtsr")
 
 
 @app.command()

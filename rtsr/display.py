@@ -14,6 +14,7 @@ from rich.table import Table
 from rtsr.job import Progress as Moment
 from rtsr.job import Report
 from rtsr.manifest import Manifest
+from rtsr.plan import Plan
 
 LINE_EVERY_S = 5.0
 
@@ -129,3 +130,32 @@ def engines_table(engines: list[Manifest]) -> None:
         figures = (f"{psnr[name]:.2f}" if name in psnr else "-" for name in ("Set5", "Set14", "BSD100"))
         table.add_row(engine.name, f"{engine.macs_per_lr_pixel:,}", *figures)
     Console().print(table)
+
+
+def print_plan(plan: Plan) -> None:
+    """What a job would do, on stdout."""
+    size = "{}x{} -> {}x{}".format(*plan.input_size, *plan.output_size)
+    options = " ".join(f"{key}={value}" for key, value in plan.encoder_options.items())
+    length = f"{plan.frames} frames, {clock_time(plan.duration_s or 0)}" if plan.frames else "not told by the input"
+    realtime = f", {plan.realtime_factor:.2f}x real time" if plan.realtime_factor else ""
+    rows = [
+        ("input", plan.input),
+        ("output", plan.output),
+        ("picture", f"{size}, {plan.pixels}"),
+        ("engine", f"{plan.engine} under {plan.backend}"),
+        ("encoder", f"{plan.encoder} {options}"),
+        *(("stream" if i == 0 else "", stream) for i, stream in enumerate(plan.streams)),
+        ("length", length),
+        ("speed", f"{plan.fps:.1f} fps{realtime} ({plan.sampled_frames} frames tried)"),
+        ("time", clock_time(plan.time_s) if plan.time_s is not None else "unknown"),
+        ("size", f"{(plan.video_mb or 0) + plan.copied_mb:.1f} MB" if plan.video_mb is not None else "unknown"),
+        ("disk", f"{plan.disk_mb} MB while it works, {plan.disk_free_mb:.0f} MB free" if plan.disk_mb else "unknown"),
+        ("memory", f"{plan.memory_mb:.0f} MB"),
+        *(("note" if i == 0 else "", note) for i, note in enumerate(plan.notices)),
+    ]
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console().print(table, markup=False, highlight=False)

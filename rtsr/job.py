@@ -12,6 +12,8 @@ from typing import Any
 
 from rtsr import pipeline
 from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.backends.tiling import TilingEngine
+from rtsr.disk import DiskWatch, copied_bytes, estimate, require_room
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
 from rtsr.journal import Journal
@@ -65,22 +67,24 @@ class Progress:
 def upscale(
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
+    options: Options | None = None,
     *,
     progress: Callable[[Progress], None] = lambda moment: None,
     notice: Callable[[str], None] = lambda sentence: None,
-    **options: Any,
+    **named: Any,
 ) -> Report:
     """Upscale a film: a file, a URL or numbered pictures. Audio, subtitles, chapters, tags and times go through.
 
-    options: the fields of rtsr.options.Options, by name. progress is called after each frame; notice gets what a user
-    should know before and during the work, one sentence each. An interrupted job is continued by the same call.
+    options: see rtsr.options.Options; named: its fields, one by one instead. progress is called after each frame;
+    notice gets what a user should know before and during the work, one sentence each. An interrupted job is continued
+    by the same call.
 
     Raises ConfigError for what cannot work (before anything is written), SourceError, EngineError or SinkError when a
     part fails (nothing is left under the output's name), IncompleteError when frames of the input could not be
     decoded or the finished file does not pass `verify`: what there is lies in `<output>.part` then.
     """
-    with prepared(input, output, Options(**options)) as job:
-        for sentence in job.notices:
+    with prepared(input, output, options or Options(**named), notice) as job:
+        for sentence in (*job.notices, *job.require_room()):
             notice(sentence)
         with Journal(job.output, job.identity(), job.options.restart) as journal:
             report = _Work(job, journal).run(progress, notice)
@@ -114,12 +118,27 @@ class Job:
             "deinterlace": self.options.deinterlace,
         }
 
+    def require_room(self) -> list[str]:
+        """A notice if the disk may become full. Raises ConfigError when the film cannot fit."""
+        spec, (start, end) = self.source.spec, self.options.trim
+        frames = expected_frames(spec, start, end)
+        if not frames or not spec.rate:
+            return []
+        whole = estimate(self.encoder, self.size, frames, float(frames / spec.rate), copied_bytes(self.source.path))
+        tight = require_room(self.output, whole)
+        return [tight] if tight else []
+
 
 @contextmanager
-def prepared(input: str | os.PathLike[str], output: str | os.PathLike[str], options: Options) -> Iterator[Job]:
+def prepared(
+    input: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: Options,
+    notice: Callable[[str], None] = lambda sentence: None,
+) -> Iterator[Job]:
     """Open what a job needs and decide everything that can be decided before the first frame.
 
-    Raises ConfigError, SourceError or EngineError.
+    notice gets what the engine has to say while it works. Raises ConfigError, SourceError or EngineError.
     """
     media, output_path = Media(os.fspath(input), options.rate), Path(output)
     options.encoding.check(output_path)
@@ -138,9 +157,8 @@ def prepared(input: str | os.PathLike[str], output: str | os.PathLike[str], opti
             notices.append("every frame is deinterlaced (bwdif), whether it is interlaced or not")
         elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
-        with closing(
-            open_engine(EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits))
-        ) as engine:
+        choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits)
+        with closing(TilingEngine(open_engine(choice), notice)) as engine:
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
                 notices.insert(0, what)
@@ -165,6 +183,7 @@ class _Work:
             begun_s = float(self._done_until())
             notice(f"going on after {before} frames that an earlier run has finished")
         expected = expected_frames(source.spec, start, end)
+        disk = DiskWatch(journal, job.output, copied_bytes(source.path), expected)
         sink = FileSink(
             job.output,
             source.spec,
@@ -177,6 +196,7 @@ class _Work:
             end=end,
             journal=journal,
             is_clean=lambda: source.is_clean,
+            disk=disk,
         )
         with closing(sink):
             stats = pipeline.run(
