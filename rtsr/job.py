@@ -115,6 +115,7 @@ class Job:
             "size": list(self.size),
             "encoder": [self.encoder.name, self.encoder.pix_fmt, self.encoder.bitrate, self.encoder.options],
             "trim": [str(start), str(end)],
+            "audio": self.options.audio,
             "deinterlace": self.options.deinterlace,
         }
 
