@@ -1,0 +1,111 @@
+"""What the parts of `rtsr live` say to one another: captured frames, shown pictures, sources, sinks, controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+from rtsr.frames import Frame, VideoSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A frame as it came in. at: time.monotonic() of its capture. number: counts what the source gave, drops too."""
+
+    frame: Frame
+    at: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An upscaled frame on its way to the sinks: small as captured, large as made by `tier`."""
+
+    small: Frame
+    large: Frame
+    at: float
+    number: int
+    tier: str
+
+
+class LiveSource(Protocol):
+    """Where live frames come from. spec is known from the opening on; name is for people."""
+
+    spec: VideoSpec
+    name: str
+
+    def frames(self) -> Iterator[Captured]:
+        """Frames as they come, until the source ends or close(). Blocks. Raises SourceError when it breaks."""
+        ...
+
+    def close(self) -> None:
+        """Free the device; ends frames(), from any thread. Safe to call twice."""
+        ...
+
+
+class LiveSink(Protocol):
+    """Where upscaled frames go. Each sink has a thread of its own and sees the newest frame only."""
+
+    def show(self, picture: Shown) -> None:
+        """Show, send or write one picture. May take its time: what comes meanwhile is dropped, but for the newest.
+        Raises SinkError."""
+        ...
+
+    def close(self) -> None:
+        """End it whole: finalise a recording, close a window. Safe to call twice."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LiveStats:
+    """A moment of a live session. fps: over the last seconds, in and out. latency: milliseconds from capture to shown,
+    over the last seconds. dropped: frames since the start, by cause (`infer`: newer ones came; each sink by its name).
+    """
+
+    tier: str
+    backend: str
+    input_size: tuple[int, int]
+    output_size: tuple[int, int]
+    fps_in: float
+    fps_out: float
+    target_fps: float | None
+    latency_p50_ms: float
+    latency_p95_ms: float
+    latency_worst_ms: float
+    dropped: dict[str, int]
+    recording: str | None
+    notices: list[str]
+
+    seconds: float = 0.0
+
+
+class Controls(Protocol):
+    """What keys in the window and buttons on the page do. From any thread; each takes effect with the next frame."""
+
+    def stats(self) -> LiveStats: ...
+
+    def set_tier(self, tier: str | None) -> None:
+        """A tier by name; None gives the choice back to --hold-fps."""
+        ...
+
+    def set_split(self, at: float | None) -> None:
+        """Where the line between before and after stands, 0..1 of the width; None shows after alone."""
+        ...
+
+    def snapshot(self) -> tuple[Path, Path]:
+        """Write the last picture pair as PNG (before enlarged by bicubic, after); their paths."""
+        ...
+
+    def record(self, on: bool) -> Path | None:
+        """Begin or end recording; the file."""
+        ...
+
+    def quit(self) -> None:
+        """End the session as Ctrl-C does."""
+        ...
+
+
+LIVE_RATE = Fraction(30)  # of sources that do not say
