@@ -158,7 +158,7 @@ def prepared(
             notices.append("every frame is deinterlaced (bwdif), whether it is interlaced or not")
         elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
-        choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits)
+        choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits, spec.color)
         with closing(TilingEngine(open_engine(choice), notice)) as engine:
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"

@@ -50,6 +50,11 @@ class Manifest:
     commit: str
     quality: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def rgb(self) -> bool:
+        """Whether the net works in RGB: its graph takes the picture's matrix and range beside the planes."""
+        return "matrix" in self.dtypes
+
     def save(self, folder: Path) -> Path:
         """Write `<name>.json` into folder."""
         path = folder / f"{self.name}.json"
@@ -108,6 +113,22 @@ def find_engine(tier: str, scale: int, degradation: str, precision: str, output:
     raise ConfigError(
         f"no {precision} {output} engine for {tier} x{scale}, degradation {degradation!r} (see `rtsr engines`)"
     )
+
+
+def find_rgb_engine(model: str, scale: int, degradation: str) -> Manifest | None:
+    """The engine of an RGB generator; None if there is none of that name. `NAME-detail` is its detail end.
+
+    Where a generator exists for one degradation only, that one it is. Raises ConfigError if it lacks the scale.
+    """
+    tier, _, end = model.partition("-")
+    engines = [e for e in installed_engines() if e.rgb and e.tier == tier and e.end == (end or "fidelity")]
+    if not engines:
+        return None
+    fitting = [e for e in engines if e.scale == scale]
+    if not fitting:
+        has = ", ".join(str(scale) for scale in sorted({e.scale for e in engines}))
+        raise ConfigError(f"model {model!r} has no engine for scale {scale}; it has {has} (see `rtsr engines`)")
+    return next((e for e in fitting if e.degradation == degradation), fitting[0])
 
 
 def read_engine(engine: Manifest, folder: Path | None = None) -> bytes:

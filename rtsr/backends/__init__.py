@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from rtsr.errors import ConfigError, EngineError, OutOfMemoryError
-from rtsr.frames import FrameBatch
-from rtsr.manifest import Manifest, find_engine
+from rtsr.frames import ColorTags, FrameBatch
+from rtsr.manifest import Manifest, find_engine, find_rgb_engine
 
 # Seen when memory was short: std::bad_alloc, OpenVINO's "Check 'ptr' failed at ... cpu_memory.cpp" and, for a thread
 # that gets no stack, "Resource temporarily unavailable"; OpenCV's and ONNX Runtime's "failed to allocate".
@@ -59,6 +59,7 @@ class EngineChoice:
     degradation: str = "stream"
     backend: str = "auto"
     bits: int = 8
+    color: ColorTags = field(default_factory=ColorTags)  # what an RGB generator converts by; the others never ask
 
     def __post_init__(self) -> None:
         if self.scale not in (2, 3, 4):
@@ -80,6 +81,8 @@ def open_engine(choice: EngineChoice) -> Engine:
         from rtsr.backends.reference import ReferenceEngine
 
         return ReferenceEngine(choice.scale)
+    if rgb := find_rgb_engine(choice.model, choice.scale, choice.degradation):
+        return _open_rgb(rgb, choice)
     precision = "int8" if choice.bits == 8 else "float"
     engine = find_engine(choice.model, choice.scale, choice.degradation, precision, "phases")
     match choice.backend:
@@ -100,6 +103,16 @@ def _open_openvino(engine: Manifest, bits: int) -> Engine:
     except ImportError as error:
         raise ConfigError(f"backend openvino is not installed ({error}): pip install openvino") from error
     return OpenVinoEngine(engine, bits)
+
+
+def _open_rgb(engine: Manifest, choice: EngineChoice) -> Engine:
+    if choice.backend == "onnxruntime":
+        raise ConfigError(f"{engine.name} works in RGB, which runs under openvino only: pass --backend openvino")
+    try:
+        from rtsr.backends.rgb import RgbEngine
+    except ImportError as error:
+        raise ConfigError(f"backend openvino is not installed ({error}): pip install openvino") from error
+    return RgbEngine(engine, choice.bits, choice.color)
 
 
 def _open_onnxruntime(engine: Manifest, bits: int) -> Engine:
