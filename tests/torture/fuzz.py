@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-from clips import Attachment, Chapter
+from clips import Attachment, Chapter, decoded
 
 from torture.containers import MPEG2, VP9
 from torture.films import X264, Pictures, Sound, Titles, write_film
@@ -251,6 +251,7 @@ class Tally:
     violations: list[str] = field(default_factory=list)
     slow: list[str] = field(default_factory=list)
     unnoticed: int = 0
+    shorter: int = 0
     memory_mb: float = 0.0
 
 
@@ -262,6 +263,7 @@ class Fuzz:
     ):
         self._long_limit_s = long_limit_s
         self._films, self._folder, self._seed, self._keep = films, folder, seed, keep
+        self._pictures = {film: len(decoded(film)) for film in films}
         self.tally = Tally()
 
     def run(self, numbers: list[int], jobs: int) -> Tally:
@@ -297,7 +299,8 @@ class Fuzz:
         if source.read_bytes() != before:
             faults.append("the input was changed")
         if not faults and outcome.code == 0 and before != film.read_bytes():
-            self.tally.unnoticed += 1
+            faults = self._shorter(film, source, outcome, worker)
+            self.tally.unnoticed += not faults
         self.tally.ends[what, EXIT_CODES.get(outcome.code, str(outcome.code))] += 1
         self.tally.memory_mb = max(self.tally.memory_mb, outcome.memory_mb)
         for fault in faults:
@@ -307,6 +310,18 @@ class Fuzz:
         if faults and self._keep:
             self._keep.mkdir(exist_ok=True)
             shutil.copy(source, self._keep / f"{self._seed}-{number}-{film.name}")
+
+    def _shorter(self, film: Path, source: Path, outcome: Outcome, worker: Worker) -> list[str]:
+        """Pictures that a film lost before rtsr saw it: to be told if FFmpeg saw that something is wrong."""
+        there = worker.run("decode", source, limit_s=LIMIT_S)
+        seen = json.loads(there.stdout) if there.code == 0 else {}
+        if not seen or seen["pictures"] >= self._pictures[film]:
+            return []
+        self.tally.shorter += 1
+        if outcome.notes or not seen["errors"]:
+            return []
+        many = f"{seen['pictures']} of {self._pictures[film]} pictures"
+        return [f"exit code 0 with {many}, of which FFmpeg says {'; '.join(seen['errors'])}"]
 
 
 def violations(outcome: Outcome, source: Path, output: Path, worker: Worker) -> list[str]:
@@ -377,7 +392,8 @@ def main() -> int:
         fuzz = Fuzz(seeds(films), jobs, options.seed, options.keep)
         tally = fuzz.run(numbers, min(options.jobs, len(numbers)))
     print(table(tally))
-    print(f"{tally.unnoticed} films became whole outputs: the damage was to nothing that a reader can see is damaged")
+    print(f"{tally.unnoticed} damaged films became whole outputs: no reader can see that they are damaged;", end=" ")
+    print(f"{tally.shorter} of these had lost pictures that they do not state")
     print(f"most memory of a process: {tally.memory_mb:.0f} MB")
     for line in tally.slow:
         print(f"slow: {line}")

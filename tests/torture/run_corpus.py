@@ -127,7 +127,7 @@ def _contents(output: Path, expect: Expect) -> list[str]:
 
 def _decoded(container: Any, stream: Any) -> Iterator[av.VideoFrame]:
     """All pictures. FFmpeg's own VP8 and VP9 decoders leave the alpha out that WebM keeps beside; libvpx's do not."""
-    if stream.metadata.get("alpha_mode") != "1":
+    if "1" not in (stream.metadata.get("alpha_mode"), stream.metadata.get("ALPHA_MODE")):
         yield from container.decode(stream)
         return
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[stream.codec_context.codec.canonical_name]

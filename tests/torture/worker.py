@@ -148,9 +148,10 @@ def _decoded(path: str) -> dict[str, Any]:
     import av.error
     from clips import TOLERANT, main_video
 
-    found: dict[str, Any] = {"pictures": 0, "undecodable": 0, "corrupt": 0, "stopped": ""}
+    found: dict[str, Any] = {"pictures": 0, "undecodable": 0, "corrupt": 0, "stopped": "", "errors": []}
+    av.logging.set_level(av.logging.ERROR)
     try:
-        with av.open(f"file:{path}", **TOLERANT) as container:
+        with av.logging.Capture() as said, av.open(f"file:{path}", **TOLERANT) as container:
             stream = main_video(container)
             for packet in container.demux(stream):
                 try:
@@ -161,6 +162,10 @@ def _decoded(path: str) -> dict[str, Any]:
                     found["undecodable"] += 1
     except (av.error.FFmpegError, StopIteration) as error:
         found["stopped"] = str(error) or "no video"
+    else:
+        found["errors"] = [message.strip() for _, _, message in said][:3]
+    finally:
+        av.logging.set_level(None)
     return found
 
 
