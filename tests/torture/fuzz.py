@@ -318,7 +318,8 @@ class Fuzz:
         if not seen or seen["pictures"] >= self._pictures[film]:
             return []
         self.tally.shorter += 1
-        if outcome.notes or not seen["errors"]:
+        told = any(re.search("damage|lost|missing|corrupt|FFmpeg", note) for note in outcome.notes)
+        if told or not seen["errors"]:
             return []
         many = f"{seen['pictures']} of {self._pictures[film]} pictures"
         return [f"exit code 0 with {many}, of which FFmpeg says {'; '.join(seen['errors'])}"]
