@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from rtsr.frames import Frame, VideoSpec
 
@@ -31,14 +31,31 @@ class Shown:
     tier: str
 
 
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """Decoded samples (an av.AudioFrame) and when the first of them was heard, on the clock of Captured.at."""
+
+    samples: Any
+    at: float
+
+
 class LiveSource(Protocol):
-    """Where live frames come from. spec is known from the opening on; name is for people."""
+    """Where live frames come from. spec is known from the opening on; name is for people.
+
+    Every frame is 8-bit 4:2:0 of even width and height, limited range; the size may change midway. spec.color always
+    names its matrix.
+    """
 
     spec: VideoSpec
     name: str
+    has_sound: bool
 
     def frames(self) -> Iterator[Captured]:
         """Frames as they come, until the source ends or close(). Blocks. Raises SourceError when it breaks."""
+        ...
+
+    def listen(self, ear: Callable[[Sound], None] | None) -> None:
+        """Hand decoded sound to ear from now on, in a thread of the source's; None stops. Nothing without sound."""
         ...
 
     def close(self) -> None:
@@ -47,7 +64,14 @@ class LiveSource(Protocol):
 
 
 class LiveSink(Protocol):
-    """Where upscaled frames go. Each sink has a thread of its own and sees the newest frame only."""
+    """Where upscaled frames go. Each sink has a thread of its own and sees the newest frame only.
+
+    name: for messages and counts of drops. is_view: a person looks at it, so that the split view (Controls.set_split)
+    is drawn into Shown.large before show(); other sinks always get the whole upscaled picture.
+    """
+
+    name: str
+    is_view: bool
 
     def show(self, picture: Shown) -> None:
         """Show, send or write one picture. May take its time: what comes meanwhile is dropped, but for the newest.
