@@ -17,6 +17,7 @@ from rtsr.disk import DiskWatch, copied_bytes, estimate, require_room
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
 from rtsr.journal import Journal
+from rtsr.memory import available_bytes, memory_needed, parts_to_fit
 from rtsr.options import Options
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.codecs import container_format
@@ -125,7 +126,9 @@ class Job:
         frames = expected_frames(spec, start, end)
         if not frames or not spec.rate:
             return []
-        whole = estimate(self.encoder, self.size, frames, float(frames / spec.rate), copied_bytes(self.source.path))
+        seconds = frames / spec.rate
+        share = min(float(seconds / spec.duration), 1.0) if spec.duration else 1.0
+        whole = estimate(self.encoder, self.size, frames, float(seconds), copied_bytes(self.source.path, share))
         tight = require_room(self.output, whole)
         return [tight] if tight else []
 
@@ -159,7 +162,15 @@ def prepared(
         elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
         choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits, spec.color)
-        with closing(TilingEngine(open_engine(choice), notice)) as engine:
+        opened, room = open_engine(choice), available_bytes()
+        parts = parts_to_fit(opened, spec, room)
+        with closing(TilingEngine(opened, notice, parts)) as engine:
+            needed = memory_needed(spec, size, encoder, engine)
+            if room is not None and needed > room:
+                notices.append(f"the job may need {needed >> 20} MB of memory and {room >> 20} MB are free")
+            if parts:
+                how = "one at a time" if parts == 1 else f"in {parts} tiles each"
+                notices.append(f"memory is short: frames are done {how}")
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
                 notices.insert(0, what)

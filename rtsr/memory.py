@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from pathlib import Path
 
 from rtsr.backends import Engine
 from rtsr.frames import VideoSpec
@@ -19,6 +21,7 @@ _RUNTIME = {"openvino": 40 << 20, "onnxruntime": 60 << 20, "reference": 0}
 _QUEUED = 6  # output frames in the queue to the encoder, and one in each hand
 _DECODER = 16  # input frames: references, one for each thread, the queue
 _LAYERS = 8  # of a net, each with about as many channels as the next
+_MOST_PARTS = 64
 _MOST_STREAMS = 4  # frames that OpenVINO works on at once; one more waits
 
 # Output frames that an encoder holds on two cores at rtsr's default preset: looks ahead at, refers to, filters.
@@ -53,6 +56,36 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1
     results = (streams + (engine.backend == "openvino")) * engine.scale**2 * spec.pixels.dtype.itemsize
     return spec.width * spec.height * spec.pixels.full_planes * (results + streams * _activations(manifest))
+
+
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """What a process may still take before the kernel kills one: the system's, or its control group's if that is less.
+
+    None where neither is told (not Linux). root: of the file system, for tests.
+    """
+    found = []
+    meminfo = root / "proc/meminfo"
+    if meminfo.is_file() and (match := re.search(r"MemAvailable:\s*(\d+) kB", meminfo.read_text())):
+        found.append(int(match[1]) << 10)
+    group = root / "sys/fs/cgroup"
+    limit, used = group / "memory.max", group / "memory.current"
+    if limit.is_file() and used.is_file() and (most := limit.read_text().strip()).isdecimal():
+        found.append(max(int(most) - int(used.read_text()), 0))
+    return min(found, default=None)
+
+
+def parts_to_fit(engine: Engine, spec: VideoSpec, room: int | None) -> int:
+    """How many tiles let an engine's own memory fit in half of `room`; 0 where the whole frame does, several in flight.
+
+    An allocation that the kernel grants and cannot keep ends in a kill, not in an error that could be caught.
+    """
+    needed = engine_bytes(engine, spec)
+    if room is None or needed <= room // 2:
+        return 0
+    parts = 1
+    while needed // (2 * parts) > room // 2 and parts < _MOST_PARTS:
+        parts *= 2
+    return parts
 
 
 def frame_bytes(pixels: PixelFormat, width: int, height: int) -> int:

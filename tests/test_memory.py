@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import closing
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from commands import environment
 
 from rtsr.backends import EngineChoice, open_engine
-from rtsr.memory import memory_needed
+from rtsr.frames import VideoSpec
+from rtsr.memory import available_bytes, engine_bytes, memory_needed, parts_to_fit
 from rtsr.sinks.encoding import Encoding
 from rtsr.sources.file import FileSource
 from rtsr.sources.media import Media
@@ -48,3 +50,32 @@ def test_the_estimate_is_within_30_percent(
     done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
     assert expected == pytest.approx(int(done.stdout), rel=0.3)
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "limit", "current", "expected"),
+    [
+        ("MemTotal: 8000 kB\nMemAvailable: 4000 kB\n", None, None, 4000 << 10),
+        ("MemAvailable: 4000 kB\n", "max\n", "1000\n", 4000 << 10),
+        ("MemAvailable: 4000 kB\n", "1048576\n", "48576\n", 1000000),
+        (None, None, None, None),
+    ],
+)
+def test_what_is_free_is_the_least_of_what_is_told(
+    meminfo: str | None, limit: str | None, current: str | None, expected: int | None, tmp_path: Path
+) -> None:
+    files = {"proc/meminfo": meminfo, "sys/fs/cgroup/memory.max": limit, "sys/fs/cgroup/memory.current": current}
+    for name, text in files.items():
+        if text is not None:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(text)
+    assert available_bytes(tmp_path) == expected
+
+
+def test_a_frame_is_cut_until_it_fits() -> None:
+    spec = VideoSpec(3840, 2160, Fraction(1, 24))
+    with closing(open_engine(EngineChoice(2, "fast", "stream", "openvino"))) as engine:
+        needed = engine_bytes(engine, spec)
+        assert parts_to_fit(engine, spec, None) == parts_to_fit(engine, spec, 2 * needed) == 0
+        assert parts_to_fit(engine, spec, needed) == 1  # one frame at a time
+        assert parts_to_fit(engine, spec, needed // 4) == 4
