@@ -150,6 +150,7 @@ def _decoded(path: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {"pictures": 0, "undecodable": 0, "corrupt": 0, "stopped": "", "errors": []}
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # the job before this may have met the same error
     try:
         with av.logging.Capture() as said, av.open(f"file:{path}", **TOLERANT) as container:
             stream = main_video(container)
