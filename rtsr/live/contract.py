@@ -104,6 +104,8 @@ class LiveStats:
     notices: list[str]
 
     seconds: float = 0.0
+    tiers: tuple[str, ...] = ()  # to choose from, best last
+    detail: float | None = None  # how far to the detail end, 0..1; None where the tier has no detail engine
 
 
 class Controls(Protocol):
@@ -113,6 +115,10 @@ class Controls(Protocol):
 
     def set_tier(self, tier: str | None) -> None:
         """A tier by name; None gives the choice back to --hold-fps."""
+        ...
+
+    def set_detail(self, amount: float) -> None:
+        """How far to the detail end, 0..1. Nobody calls it while LiveStats.detail is None."""
         ...
 
     def set_split(self, at: float | None) -> None:
