@@ -137,13 +137,13 @@ def _delay_of(context: Any) -> int:
     return next((-(packet.pts or 0) for packet in trial.encode(None)), 0)
 
 
-def _silence(samples: int, format: str, layout: str, rate: int) -> av.AudioFrame:
-    frame = av.AudioFrame(format, layout, samples)
-    # Of eight planes, PyAV shows a ninth that is not there.
-    for plane in frame.planes[: frame.layout.nb_channels if frame.format.is_planar else 1]:
-        plane.update(bytes([128 if format.startswith("u8") else 0]) * plane.buffer_size)
-    frame.sample_rate = rate
-    return frame
+def _silence(samples: int, format: str, layout: str, rate: int) -> Any:
+    # Packed, and then brought apart: of eight planes, PyAV counts nine and fails or goes astray.
+    frame: Any = av.AudioFrame(format.removesuffix("p"), layout, samples)
+    frame.planes[0].update(bytes([128 if format.startswith("u8") else 0]) * frame.planes[0].buffer_size)
+    frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
+    (silent,) = av.AudioResampler(format, layout, rate).resample(frame)
+    return silent
 
 
 class EncodedTrack:
