@@ -24,6 +24,7 @@ from rtsr.sinks.codecs import container_format
 from rtsr.sinks.copy import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.file import FileSink
+from rtsr.sinks.trial import lost_tags
 from rtsr.sources.file import FileSource
 from rtsr.sources.media import Media, picture_numbers
 from rtsr.stats import PipelineStats
@@ -95,7 +96,10 @@ def upscale(
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """An opened job: everything it needs, checked; nothing is written yet. notices: what a user should know of it."""
+    """An opened job: everything it needs, checked; nothing is written yet. notices: what a user should know of it.
+
+    keeps_tags: whether the output holds all chapters, tags, languages and titles.
+    """
 
     source: FileSource
     engine: Engine
@@ -105,6 +109,7 @@ class Job:
     size: tuple[int, int]
     options: Options
     notices: list[str]
+    keeps_tags: bool
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for an interrupted job to go on."""
@@ -155,7 +160,9 @@ def prepared(
         encoder = options.encoding.resolve(output_path, spec)
         plans = plan_streams(media, container_format(output_path), options.audio)
         notices = require_all_kept(media, plans, options.drop_unsupported, options.audio)
-        notices += _require_nothing_lost([*encoder.losses, *source.lost_beside], options.drop_unsupported)
+        tags = lost_tags(media, plans, container_format(output_path))
+        tags = [f"{what}, which {output_path.suffix} does not hold" for what in tags]
+        notices += _require_nothing_lost([*encoder.losses, *source.lost_beside, *tags], options.drop_unsupported)
         notices += encoder.notices
         if options.deinterlace == "on":
             notices.append("every frame is deinterlaced (bwdif), whether it is interlaced or not")
@@ -174,7 +181,7 @@ def prepared(
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
                 notices.insert(0, what)
-            yield Job(source, engine, encoder, plans, output_path, size, options, notices)
+            yield Job(source, engine, encoder, plans, output_path, size, options, notices, not tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +243,9 @@ class _Work:
             fault = f"{source.path} is damaged"
         elif missing:
             fault, what = f"{part} is not whole", [f"{missing} frames were decoded and not written"]
-        elif what := verify(source.path, part, self.job.plans, start, end, self.job.encoder.pixels).findings:
+        elif what := verify(
+            source.path, part, self.job.plans, start, end, self.job.encoder.pixels, tags=self.job.keeps_tags
+        ).findings:
             fault = f"{part} does not match {source.path}"
         else:
             return

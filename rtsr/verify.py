@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -17,15 +19,19 @@ from typing import Any
 import av
 import av.container
 import av.error
+import av.logging
 
 from rtsr.errors import SourceError
 from rtsr.pixels import PixelFormat
-from rtsr.sinks.copy import StreamPlan
+from rtsr.sinks.copy import StreamPlan, plan_streams
 from rtsr.sources.media import Input, main_video, open_input
+from rtsr.verify_container import compare_attachments, compare_container
 from rtsr.verify_pictures import compare_moments, compare_stated
 from rtsr.verify_streams import OPENING_PACKETS, Pair, Track, compare_streams, telling, tolerance
 
 _AVI_SLACK = Fraction(1, 10)  # AVI has no pts: its reader guesses how far pictures are reordered
+_MOST_ERRORS = 3  # told of an input that is damaged all over
+_ROOMIEST = "matroska"  # what is made anew, and so not looked for, is so in every container
 _UNTIMED = Fraction(1 << 40)  # numbered pictures have no times at all
 
 
@@ -55,26 +61,51 @@ def verify(
     end: Fraction | None = None,
     pixels: PixelFormat | None = None,
     no_audio: bool = False,
+    tags: bool = True,
 ) -> Verdict:
     """Compare an upscaled file with its input. plans: what was meant for each stream; None expects all to be there,
-    copied or converted, but for sound if no_audio.
+    copied or converted, but for sound if no_audio. tags: whether chapters, tags, languages and titles must be, too.
 
     start, end: the trim of the job, in seconds. pixels: what the output was meant to have; None expects the input's.
     Raises SourceError when one of the files cannot be opened.
     """
     verdict = Verdict()
-    before, after = _read(source, start, end), _read(output, None, None)
+    with _reading_errors() as errors:
+        before = _read(source, start, end)
+    verdict.findings += [f"the input is damaged: {error}" for error in errors]
+    after = _read(output, None, None)
     compare_stated(source, output, pixels, verdict)
     video_in, video_out = before.pop(0), after.pop(0)
     _compare_times(video_in, video_out, start, verdict)
-    kept = {plan.index for plan in plans if plan.action in ("copy", "convert")} if plans is not None else None
-    wanted = [s for s in before if (kept is None or s.index in kept) and not (no_audio and s.kind == "audio")]
+    meant = {plan.index: plan.action for plan in plans or plan_streams(source, _ROOMIEST)}
+    gone = ("upscale", "remake") if plans is None else ("upscale", "remake", "omit", "drop")
+    wanted = [s for s in before if meant.get(s.index) not in gone and not (no_audio and s.kind == "audio")]
+    if tags:
+        compare_container(source, output, start, end, verdict)
+    compare_attachments(source, output, {s.index for s in wanted}, verdict)
     shift = video_out.pts[0] - video_in.pts[0] if video_in.pts and video_out.pts else Fraction(0)
     pair = Pair(source, output, start, end, shift, tolerance(video_in, video_out))
-    compare_streams(pair, wanted, after, (video_in, video_out), plans, verdict)
+    compare_streams(pair, wanted, after, (video_in, video_out), plans, verdict, tags)
     if not verdict.findings:
         compare_moments(source, output, *_common_times(video_in, video_out, start), video_out.keys, verdict)
     return verdict
+
+
+@contextmanager
+def _reading_errors() -> Iterator[list[str]]:
+    """What FFmpeg complains of meanwhile: its demuxers skip what they cannot read and only log it.
+
+    Nothing may decode in other threads then: a decoder that logs waits for Python, which may wait for the decoder.
+    """
+    errors: list[str] = []
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs:
+            yield errors
+        found = (f"{message.strip()} ({name})" for level, name, message in logs if level <= av.logging.ERROR)
+        errors += list(dict.fromkeys(found))[:_MOST_ERRORS]
+    finally:
+        av.logging.set_level(None)
 
 
 def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[Track]:

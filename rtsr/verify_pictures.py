@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,6 +76,8 @@ def _keeps(was: PixelFormat, after: Picture) -> bool:
     now = after.pixels
     if after.codec in ("gif", "mjpeg"):
         return was.alpha <= now.alpha
+    if after.codec == "prores":  # whose encoder has 10 bits, whose decoder tells 12
+        was = replace(was, bits=min(was.bits, 10))
     if "rgb" in (was.family, now.family) and was.family != now.family:
         return now.bits >= min(was.bits, 10) and was.alpha <= now.alpha
     return now.holds(was)

@@ -13,7 +13,7 @@ import av.error
 import av.stream
 import numpy as np
 
-from rtsr.sinks.copy import SAME_LANGUAGE, StreamPlan, copy_tags
+from rtsr.sinks.copy import StreamPlan, copy_tags, same_language
 from rtsr.sinks.subtitles import Cue, read_cues
 from rtsr.sources.media import Input, open_input
 
@@ -89,8 +89,12 @@ def compare_streams(
     videos: tuple[Track, Track],
     plans: list[StreamPlan] | None,
     verdict: Verdict,
+    tags: bool = True,
 ) -> None:
-    """Find each of `before` in `after`. plans: what was meant for each; None accepts copies and conversions."""
+    """Find each of `before` in `after`. plans: what was meant for each; None accepts copies and conversions.
+
+    tags: whether languages and titles must be there, too.
+    """
     left = list(after)
     meant = {plan.index: plan.action for plan in plans or ()}
     unmatched = []
@@ -104,7 +108,8 @@ def compare_streams(
         left.remove(match)
         copied += 1
         _compare_offset(stream, match, videos, pair.start, verdict)
-        _compare_tags(stream, match, verdict)
+        if tags:
+            _compare_tags(stream, match, verdict)
     verdict.facts["copied_streams"] = copied
     for stream, action in unmatched:
         candidates = [s for s in left if s.kind == stream.kind and _is_conversion(stream, s, action)]
@@ -115,7 +120,8 @@ def compare_streams(
         left.remove(match)
         verdict.findings += findings
         verdict.facts |= facts
-        _compare_tags(stream, match, verdict)
+        if tags:
+            _compare_tags(stream, match, verdict)
     if unmatched:
         verdict.facts["converted_streams"] = len(unmatched)
 
@@ -159,9 +165,10 @@ def _compare_tags(before: Track, after: Track, verdict: Verdict) -> None:
     kept: dict[str, str] = {}
     copy_tags(before.metadata, tags)
     copy_tags(after.metadata, kept)
-    for key in ("language", "title"):
-        was, now = (SAME_LANGUAGE.get(each.get(key, "und"), each.get(key, "und")) for each in (tags, kept))
-        verdict.expect(was == now, f"{before}: {key} went from {was!r} to {now!r}")
+    was, now = tags.get("language", "und"), kept.get("language", "und")
+    verdict.expect(same_language(was, now), f"{before}: language went from {was!r} to {now!r}")
+    was, now = tags.get("title", ""), kept.get("title", "")
+    verdict.expect(was == now, f"{before}: title went from {was!r} to {now!r}")
 
 
 def _compare_converted(pair: Pair, before: Track, after: Track, facts: dict[str, Any]) -> list[str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from clips import Audio, Subtitles, Video, draw, steady_pts, write_clip
+from clips import Attachment, Audio, Chapter, Subtitles, Video, draw, steady_pts, write_clip
 from commands import rtsr as command
 
 import rtsr
+from rtsr.errors import ConfigError, IncompleteError
 from rtsr.verify import verify
 
 PTS = steady_pts(24)
@@ -166,3 +167,64 @@ def test_a_file_that_is_missing_is_one_sentence(source: Path, tmp_path: Path) ->
     outcome = command("verify", source, tmp_path / "missing.mp4")
     assert outcome.code not in (0, 70)
     assert "missing.mp4" in outcome.sentence
+
+
+# ---- the file as a whole ----
+
+
+def whole(path: Path, **changes: object) -> Path:
+    parts: dict[str, object] = {
+        "chapters": [Chapter(0, 500, "One"), Chapter(500, 1000, "Two")],
+        "attachments": [Attachment()],
+        "metadata": {"title": "Film", "artist": "Somebody"},
+    }
+    return write_clip(path, Video(pts=PTS), **{**parts, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({}, ""),
+        ({"chapters": [Chapter(0, 500, "One")]}, "2 chapters, the output 1"),
+        ({"chapters": [Chapter(0, 500, "One"), Chapter(600, 1000, "Two")]}, "chapter 2"),
+        ({"chapters": [Chapter(0, 500, "Won"), Chapter(500, 1000, "Two")]}, "chapter 1"),
+        ({"metadata": {"title": "Film"}}, "tags ARTIST"),
+        ({"attachments": []}, "attached file Font.ttf"),
+        ({"attachments": [Attachment(data=b"another font")]}, "attached file Font.ttf"),
+    ],
+    ids=["all-there", "one-chapter", "moved-chapter", "renamed-chapter", "tag", "no-font", "other-font"],
+)
+def test_chapters_tags_and_fonts(changes: dict[str, object], word: str, tmp_path: Path) -> None:
+    source, output = whole(tmp_path / "in.mkv"), whole(tmp_path / "out.mkv", **changes)
+    found = "; ".join(verify(source, output).findings)
+    assert word in found if word else not found
+
+
+def test_damage_that_a_demuxer_skips_is_found(tmp_path: Path) -> None:
+    """Matroska resumes behind what it cannot read, and only logs it."""
+    source = write_clip(tmp_path / "in.mkv", Video(pts=steady_pts(96)))
+    data = bytearray(source.read_bytes())
+    at = len(data) // 2
+    data[at : at + 300] = bytes(300)
+    (tmp_path / "damaged.mkv").write_bytes(data)
+    with pytest.raises(IncompleteError):
+        rtsr.upscale(tmp_path / "damaged.mkv", tmp_path / "out.mkv", scale=2, backend="reference")
+
+
+@pytest.mark.parametrize(
+    ("suffix", "word"), [(".ts", "2 chapters"), (".ts", "title"), (".avi", "2 chapters"), (".gif", "2 chapters")]
+)
+def test_what_a_container_cannot_hold_is_said_before_the_start(suffix: str, word: str, tmp_path: Path) -> None:
+    source = whole(tmp_path / "in.mkv", attachments=[])
+    with pytest.raises(ConfigError, match=word):
+        rtsr.upscale(source, tmp_path / f"out{suffix}", scale=2, backend="reference")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+    report = rtsr.upscale(source, tmp_path / f"out{suffix}", scale=2, backend="reference", drop_unsupported=True)
+    assert any(word in sentence.lower() for sentence in report.notices)
+
+
+def test_titles_that_a_transport_stream_loses_are_said_before_the_start(tmp_path: Path) -> None:
+    sound = [Audio(metadata={"title": "Commentary", "language": "eng"})]
+    source = write_clip(tmp_path / "in.mkv", Video(pts=PTS), audio=sound)
+    with pytest.raises(ConfigError, match="title of stream 1"):
+        rtsr.upscale(source, tmp_path / "out.ts", scale=2, backend="reference")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import heapq
 import io
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,9 +24,10 @@ from rtsr.sinks.subtitles import LOST, add_subtitles, conversion, lost_with, pac
 from rtsr.sources.media import Input, is_cover, main_video, open_input
 
 # Tags that describe the old file's making; the muxer writes its own.
-_STALE_TAGS = {"encoder", "major_brand", "minor_version", "compatible_brands", "duration"}
+_STALE_TAGS = {"encoder", "software", "major_brand", "minor_version", "compatible_brands", "duration"}
 # Of packets that are no longer there: mkvmerge's statistics, and what Matroska says of each track.
 _STALE_STREAM_TAGS = ("bps", "number_of_", "_statistics_", "duration")
+_NEVER = "1970-01-01T00:00:00"  # the zero of a clock, which mp4 does not write
 _TIMECODE = "timecode"
 # Languages with two ISO 639-2 codes, bibliographic -> terminological, and QuickTime's own spelling of Swedish.
 SAME_LANGUAGE = {
@@ -222,7 +224,7 @@ class CopiedStreams:
         self._packets = heapq.merge(*feeds, key=lambda feed: feed[0])
         self._next = next(self._packets, None)
         copy_tags(self._input.metadata, output.metadata)
-        output.set_chapters(_moved_chapters(self._input.chapters(), start, end))
+        output.set_chapters(moved_chapters(self._input.chapters(), start, end))
 
     def _add(self, stream: Any, plan: StreamPlan) -> Any:
         """The output's stream for one of the input; None for a cover that was written as a Matroska attachment."""
@@ -298,6 +300,8 @@ class CopiedStreams:
         if not any(stream.type != "attachment" for stream in streams):
             return
         offset = self._start or Fraction(0)
+        last: dict[int, int] = {}
+        repaired: Counter[int] = Counter()
         for packet in self._input.demux(streams):
             if packet.size == 0:  # the demuxer's end mark; a missing dts does not mean that
                 continue
@@ -314,8 +318,17 @@ class CopiedStreams:
                     # shown at the cut: it begins there and ends when it ended
                     packet.duration = (packet.duration or 0) + packet.pts
                     packet.pts = packet.dts = 0
+            index = packet.stream.index
+            if packet.dts is not None and packet.dts <= last.get(index, packet.dts - 1):
+                packet.dts = last[index] + 1  # no muxer takes times that do not rise
+                packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
+                repaired[index] += 1
+            if packet.dts is not None:
+                last[index] = packet.dts
             due = packet.dts if packet.dts is not None else packet.pts
-            yield (Fraction(0) if due is None else due * time_base), packet.stream.index, packet
+            yield (Fraction(0) if due is None else due * time_base), index, packet
+        for index, count in repaired.items():
+            self.notices.append(f"{count} packets of stream {index} had times that do not rise; they were put in order")
 
     def _keeps(self, packet: Any, begin: Fraction, time_base: Fraction) -> bool:
         """Whether a packet lies in the trim. A sound frame counts by its begin, a subtitle by its whole time."""
@@ -334,11 +347,19 @@ def _dated(index: int, packets: Iterator[Any]) -> Iterator[tuple[Fraction, int, 
         yield (due or 0) * Fraction(packet.time_base), index, packet
 
 
+def same_language(one: str | None, other: str | None) -> bool:
+    """Whether two codes mean one language; none at all is `und`."""
+    one, other = one or "und", other or "und"
+    return SAME_LANGUAGE.get(one, one) == SAME_LANGUAGE.get(other, other)
+
+
 def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
     """Copy metadata, but for the tags that only describe how the old file was made."""
     tags = {key: value for key, value in source.items() if key.lower() not in _STALE_TAGS}
     if "creation_time" in tags:  # FFmpeg 9 joins the header's and the key-value atom's with a semicolon
         tags["creation_time"] = tags["creation_time"].partition(";")[0]
+        if tags["creation_time"].startswith(_NEVER):
+            del tags["creation_time"]
     if "name" in tags and "title" not in tags:
         tags["title"] = tags.pop("name")  # FFmpeg reads an mp4 track's title as `name` and writes it from `title`
     target.update(tags)
@@ -358,7 +379,8 @@ def muxer_options(container_format: str, copy_from: Input | None) -> dict[str, s
     return options
 
 
-def _moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+def moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
+    """PyAV's chapters within a trim, on the output's clock."""
     moved = []
     for chapter in chapters:
         time_base = chapter["time_base"]

@@ -18,6 +18,7 @@ _BT709, _BT601, _RGB = 1, 5, 0  # FFmpeg's AVColorSpace
 _LIMITED, _FULL = 1, 2  # AVColorRange
 _KEEP_RGB = {"libx264rgb", "ffv1", "png", "qtrle", "tiff"}  # encoders that are chosen for what they keep
 _ONLY_RGB = {"libx264rgb", "png", "qtrle"}
+_PRORES_BITS = 10
 _MOST_RGB_BITS = 10  # of YUV made of RGB: deeper than any screen, and every player decodes it
 
 
@@ -103,6 +104,8 @@ class Encoding:
                 f"--pix-fmt what to make of it ({', '.join(available[names[0]])})"
             )
         name, pix_fmt = min(order, key=lambda pair: _fit(wanted, PixelFormat.of(pair[1]), names.index(pair[0])))
+        if name == "prores":  # FFmpeg's decoder always tells 12 bits of ProRes 4444, its encoder takes 10
+            wanted = replace(wanted, bits=min(wanted.bits, _PRORES_BITS))
         return name, pix_fmt, _lacks(wanted, PixelFormat.of(pix_fmt), f"{name} in {output.suffix}")
 
     def _options(self, name: str, container: str) -> dict[str, str]:
@@ -164,6 +167,8 @@ def _color_to_write(spec: VideoSpec, pixels: PixelFormat, name: str) -> tuple[Co
     """The tags that go with the pixels an encoder takes, and what a user should know of the conversion, if any."""
     if name == "mjpeg":
         return ColorTags(_BT601, range=_FULL), "JPEG has 8 bits of BT.601, full range; the pictures are converted"
+    if name == "prores" and spec.pixels.bits > _PRORES_BITS:
+        return spec.color, f"ProRes is written with {_PRORES_BITS} of {spec.pixels.bits} bits"
     if pixels.family == spec.pixels.family or "gray" in (pixels.family, spec.pixels.family):
         return spec.color, ""
     if pixels.family == "rgb":

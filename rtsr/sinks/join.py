@@ -16,7 +16,7 @@ import av.container
 
 from rtsr.errors import SinkError
 from rtsr.frames import VideoSpec
-from rtsr.journal import Journal
+from rtsr.journal import Journal, Segment
 from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
 from rtsr.sinks.writing import says_what_failed
 from rtsr.sources.media import Input, ffmpeg_path, main_video, open_input
@@ -67,6 +67,8 @@ def join(
             del video.metadata[key]
         if _ALPHA in template.metadata:  # not a tag but what tells players to look for it
             video.metadata[_ALPHA] = template.metadata[_ALPHA]
+        if fmt == "avi" and spec.rate and _is_steady(segments, spec):
+            video.time_base = 1 / spec.rate  # AVI counts frames; a finer clock makes players show hundreds a second
         origin = round(start / spec.time_base) if start else 0
         last_dts: int | None = None
         for segment in segments:
@@ -93,6 +95,13 @@ def join(
         copied.until(None)
         copied.close()
         return Joined(sum(copied.copied.values()), copied.damage, copied.notices)
+
+
+def _is_steady(segments: list[Segment], spec: VideoSpec) -> bool:
+    """Whether there is one frame in each tick of the frame rate, as far as the journal tells."""
+    rate = spec.rate or 0
+    whole = (segments[-1].last_pts - segments[0].first_pts) * spec.time_base * rate
+    return round(whole) == sum(segment.frames for segment in segments) - 1
 
 
 def _video_like(container: av.container.OutputContainer, template: Any, spec: VideoSpec) -> Any:

@@ -235,10 +235,10 @@ RGB = [
     ),
     Entry(
         "utvideo.avi",
-        "RGB in Ut Video, kept by --codec utvideo",
+        "RGB in Ut Video, kept by --codec ffv1",
         film(Pictures("utvideo", "gbrp", options={})),
-        Expect(pix_fmt=("gbrp",), codec="utvideo"),
-        arguments=("--codec", "utvideo"),
+        Expect(pix_fmt=("bgr0",), codec="ffv1"),
+        arguments=("--codec", "ffv1"),
     ),
     Entry(
         "qtrle.mov",
