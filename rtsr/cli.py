@@ -18,6 +18,7 @@ import typer
 
 from rtsr import __version__
 from rtsr.errors import ConfigError, RtsrError
+from rtsr.live.command import LiveCommand, live
 
 app = typer.Typer(
     name="rtsr",
@@ -304,6 +305,9 @@ def engines(as_json: JsonOption = False) -> None:
     if not found:
         raise ConfigError(f"no engines in {engines_folder()}")
     engines_table(found)
+
+
+app.command(cls=LiveCommand)(live)
 
 
 def parse_time(option: str, text: str | None) -> Fraction | None:

@@ -1,4 +1,4 @@
-"""prefetch(): one owned thread that keeps the order, hands errors over and never outlives its block."""
+"""prefetch() and latest(): one owned thread that keeps the order, hands errors over and never outlives its block."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import rtsr_threads
 
-from rtsr.threads import prefetch
+from rtsr.threads import Slot, latest, prefetch
 
 
 class Numbers:
@@ -165,3 +165,98 @@ def test_chained_blocks_pass_an_error_down(broken: str) -> None:
     assert seen == [0, 2, 4, 6]
     assert str(error) == f"{broken} broke"
     assert rtsr_threads() == []
+
+
+class Gated(Numbers):
+    """Numbers that come only as far as they are let; release() ends the waiting for good."""
+
+    def __init__(self, count: int, error: BaseException | None = None):
+        super().__init__(count, error)
+        self.allowed = threading.Semaphore(0)
+        self.released = False
+
+    def __iter__(self) -> Iterator[int]:
+        for number in super().__iter__():
+            self.allowed.acquire()
+            if self.released:
+                return
+            yield number
+
+    def release(self) -> None:
+        self.released = True
+        self.allowed.release()
+
+
+def test_a_reader_that_keeps_up_sees_every_item() -> None:
+    numbers = Gated(20)
+    with latest(numbers, "test") as items:
+        for expected in range(20):
+            numbers.allowed.release()
+            assert next(items) == expected
+        assert list(items) == []
+        assert items.dropped == 0
+    assert numbers.closed == 1
+
+
+def test_a_slow_reader_gets_the_newest_and_the_others_are_counted() -> None:
+    numbers = Gated(11)
+    with latest(numbers, "test", stop=numbers.release) as items:
+        for _ in range(10):
+            numbers.allowed.release()
+        numbers.wait_until_read(11)  # the tenth was put down before the eleventh was reached for
+        assert next(items) == 9
+        assert items.dropped == 9
+        numbers.allowed.release()
+        assert list(items) == [10]
+
+
+def test_latest_works_in_a_named_thread() -> None:
+    numbers = Numbers(3)
+    with latest(numbers, "some-name") as items:
+        list(items)
+    assert numbers.thread == "rtsr-some-name"
+
+
+@pytest.mark.parametrize("before", [0, 1, 5])
+def test_latest_raises_an_error_after_the_last_item_and_once(before: int) -> None:
+    error = ValueError("broken")
+    with latest(Numbers(before, error), "test") as items:
+        seen, raised = collect(items)
+        assert raised is error
+        assert seen[-1:] == ([before - 1] if before else [])
+        assert len(seen) + items.dropped == before
+        assert collect(items) == ([], None)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 10])
+def test_leaving_latest_early_stops_what_blocks_and_closes_it(taken: int) -> None:
+    numbers = Gated(10**9)
+    with latest(numbers, "test", stop=numbers.release) as items:
+        for _ in range(taken):
+            numbers.allowed.release()
+            next(items)
+    assert rtsr_threads() == []
+    assert numbers.closed == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), MemoryError()])
+def test_latest_swallows_no_kind_of_error(error: BaseException) -> None:
+    with pytest.raises(type(error)) as caught, latest(Numbers(2, error), "test") as items:
+        list(items)
+    assert caught.value is error
+
+
+def test_a_slot_keeps_as_many_as_it_is_deep_and_ends_when_closed() -> None:
+    slot: Slot[int] = Slot(depth=3)
+    for number in range(5):
+        slot.put(number)
+    slot.close()
+    slot.put(5)
+    assert not slot.is_over
+    assert [slot.get(), slot.get(), slot.get(), slot.get()] == [2, 3, 4, None]
+    assert slot.dropped == 2
+    assert slot.is_over
+
+
+def test_a_slot_that_stays_empty_gives_none_in_time() -> None:
+    assert Slot[int]().get(timeout_s=0.01) is None

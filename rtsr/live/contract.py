@@ -54,8 +54,8 @@ class LiveSource(Protocol):
         """Frames as they come, until the source ends or close(). Blocks. Raises SourceError when it breaks."""
         ...
 
-    def listen(self, ear: Callable[[Sound], None] | None) -> None:
-        """Hand decoded sound to ear from now on, in a thread of the source's; None stops. Nothing without sound."""
+    def listen(self, ear: Callable[[Sound], None]) -> Callable[[], None]:
+        """Hand decoded sound to ear too from now on, in a thread of the source's; what is returned stops that."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,299 @@
+"""`rtsr live`: options -> source, engines, sinks -> session. Light to import: everything heavy comes when it runs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import typer.core
+
+from rtsr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rtsr.live.session import Session
+    from rtsr.live.sources import SourceChoice
+    from rtsr.live.summary import Summary
+
+# Options that may stand without a value -> the value they then have.
+_BARE = {"--webcam": "0", "--screen": "", "--web": "0", "--virtual-camera": ""}
+
+
+class LiveCommand(typer.core.TyperCommand):
+    """Lets `--webcam`, `--screen`, `--web` and `--virtual-camera` stand alone."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, with_values(args))
+
+
+def with_values(args: list[str]) -> list[str]:
+    """Arguments in which every option of _BARE has a value."""
+    out = []
+    for i, argument in enumerate(args):
+        out.append(argument)
+        if argument in _BARE and (i + 1 == len(args) or args[i + 1].startswith("-")):
+            out.append(_BARE[argument])
+    return out
+
+
+def live(
+    webcam: Annotated[
+        str | None,
+        typer.Option(metavar="[N|NAME|/dev/videoN]", help="A camera; alone, the first.", show_default=False),
+    ] = None,
+    screen: Annotated[
+        str | None,
+        typer.Option(metavar="[WxH+X+Y]", help="The screen, or a part of it.", show_default=False),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL|FILE|testsrc",
+            help="rtsp://, rtmp://, http(s)://, udp://, a file at its own pace, or a test pattern.",
+            show_default=False,
+        ),
+    ] = None,
+    list_devices: Annotated[bool, typer.Option("--list", help="Name the cameras with sizes and rates, and exit.")] = (
+        False
+    ),
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Of the camera or the test pattern.", show_default=False)
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(help="Frames a second of the camera, screen or test pattern.", show_default=False),
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends.")] = False,
+    retry: Annotated[int, typer.Option(help="Attempts to connect to a stream again, in a row.")] = 5,
+    stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
+    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
+    model: Annotated[str, typer.Option(help="The best tier to use: nano, fast or balanced.")] = "balanced",
+    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime or reference (bicubic).")] = "auto",
+    degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
+    hold_fps: Annotated[
+        str, typer.Option(metavar="N|off|source", help="Take a quicker tier when this rate does not hold.")
+    ] = "source",
+    window: Annotated[bool, typer.Option("--window", help="Show it in a window. [where there is a display]")] = False,
+    web: Annotated[
+        str | None,
+        typer.Option(metavar="[PORT]", help="Show it on a page. [where there is no display]", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address of the page; other than loopback needs its token.")] = "127.0.0.1",
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE", help=".mkv or .mp4, with the source's sound.", show_default=False)
+    ] = None,
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="Send it: rtmp://, rtsp://, udp://.", show_default=False)
+    ] = None,
+    bitrate: Annotated[str | None, typer.Option(help="Of --to: 4M, 2500k.", show_default=False)] = None,
+    virtual_camera: Annotated[
+        str | None,
+        typer.Option(metavar="[DEVICE]", help="As a camera for other programs (v4l2loopback).", show_default=False),
+    ] = None,
+    null: Annotated[bool, typer.Option("--null", help="Show nothing, only measure.")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Figures in the window.")] = True,
+    split: Annotated[bool, typer.Option("--split", help="Begin with before and after side by side.")] = False,
+    folder: Annotated[Path, typer.Option(help="Where snapshots and recordings by key go.")] = Path(),
+    duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="End by itself after this time.", show_default=False)
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a recording that exists.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as one JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
+) -> None:
+    """Upscale a camera, the screen or a stream while you watch.
+
+    Keys in the window: s split (drag the line), z lens, t tier, d detail, p snapshot, r record, f full screen, q quit.
+
+    Example: `rtsr live --webcam`, or `rtsr live --source testsrc` to try it without a camera.
+    """
+    if list_devices:
+        _list(as_json)
+        return
+    _check_positive(("--duration", duration), ("--stall", stall))
+    if retry < 0:
+        raise ConfigError(f"--retry {retry} is no number of attempts")
+    from rtsr.backends import EngineChoice
+    from rtsr.cli import parse_rate
+    from rtsr.live.devices import parse_size
+    from rtsr.live.sources import SourceChoice
+
+    choice = SourceChoice(
+        webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop, retry, stall_s=stall
+    )
+    engine = EngineChoice(scale, model, degradation, backend)
+
+    def notice(sentence: str) -> None:
+        if not quiet:
+            print(f"note: {sentence}", file=sys.stderr, flush=True)
+
+    with _ends_politely(), _session(choice, engine, parse_hold(hold_fps), split, folder, notice) as session:
+        asked = any((window, web is not None, record, to, virtual_camera is not None, null))
+        _add_sinks(
+            session,
+            window=window or (not asked and _has_display()),
+            web=web if asked else (None if _has_display() else "0"),
+            host=host,
+            record=record,
+            to=to,
+            bitrate=bitrate,
+            virtual_camera=virtual_camera,
+            null=null,
+            overlay=overlay,
+            overwrite=overwrite,
+            notice=notice,
+        )
+        try:
+            summary = session.run(duration)
+        except Exception:
+            _tell(session.summary(), False, quiet)
+            raise
+        _tell(summary, as_json, quiet)
+
+
+def parse_hold(text: str) -> Any:
+    """`source`, `off` or frames a second, as a Hold. Raises ConfigError."""
+    from rtsr.live.session import Hold
+
+    if text in ("source", "off"):
+        return Hold(text == "source")
+    try:
+        fps = float(text)
+    except ValueError:
+        fps = 0.0
+    if not 0 < fps <= 1000:
+        raise ConfigError(f"--hold-fps {text!r} is no rate; write frames a second, `source` or `off`")
+    return Hold(True, fps)
+
+
+@contextmanager
+def _session(
+    choice: SourceChoice, engine: Any, hold: Any, split: bool, folder: Path, notice: Callable[[str], None]
+) -> Iterator[Session]:
+    """An opened session; closed as well if it never runs."""
+    from rtsr.live.session import Session
+    from rtsr.live.sources import open_live_source
+    from rtsr.live.tiers import ladder
+
+    tiers = ladder(engine)
+    told: list[Callable[[str], None]] = [notice]
+    source = open_live_source(choice, lambda sentence: told[-1](sentence))
+    try:
+        session = Session(
+            source, tiers, engine.scale, hold=hold, split=0.5 if split else None, folder=folder, notice=notice
+        )
+    except BaseException:
+        source.close()
+        raise
+    told.append(session.note)  # from here on, what the source says is seen in the window and on the page as well
+    try:
+        yield session
+    except BaseException:
+        if not session.has_run:
+            session.close_unused()
+        raise
+
+
+def _add_sinks(
+    session: Session,
+    *,
+    window: bool,
+    web: str | None,
+    host: str,
+    record: Path | None,
+    to: str | None,
+    bitrate: str | None,
+    virtual_camera: str | None,
+    null: bool,
+    overlay: bool,
+    overwrite: bool,
+    notice: Callable[[str], None],
+) -> None:
+    """Open what was asked for, each heavy library only then. The first is where latency is measured."""
+    spec = session.output_spec
+    if window:
+        from rtsr.live.window import WindowSink
+
+        session.add_main(WindowSink(session, overlay))
+    if web is not None:
+        if not web.isdigit() or int(web) > 65535:
+            raise ConfigError(f"--web {web!r} is no port")
+        try:
+            from rtsr.live.web import WebSink
+        except ImportError as error:
+            raise ConfigError(f"--web needs more packages ({error}): pip install 'rtsr[live]'") from error
+        page = WebSink(session, session.source.spec, session.scale, host=host, port=int(web), notice=session.note)
+        session.add(page)
+        notice(f"the picture is at {page.url}")
+    if null:
+        from rtsr.live.outputs import NullSink
+
+        session.add(NullSink())
+    if record is not None:
+        session.record(True, record, overwrite)
+    if to is not None:
+        from rtsr.live.send import SendSink
+        from rtsr.sinks.encoding import parse_bitrate
+
+        session.add(SendSink(to, spec, session.source, parse_bitrate(bitrate) if bitrate else None))
+    if virtual_camera is not None:
+        from rtsr.live.virtual_camera import VirtualCameraSink
+
+        session.add(VirtualCameraSink(virtual_camera or None, spec))
+
+
+def _has_display() -> bool:
+    from rtsr.live.window import why_no_window
+
+    return why_no_window() is None
+
+
+def _list(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rtsr.live.devices import list_cameras
+
+    cameras = list_cameras()
+    if as_json:
+        print(json.dumps([asdict(camera) for camera in cameras]))
+        return
+    if not cameras:
+        print("no cameras found; `rtsr live --source testsrc` runs without one")
+    for camera in cameras:
+        print(f"{camera.id}  {camera.name}")
+        for mode in camera.modes:
+            rates = ", ".join(f"{rate:g}" for rate in mode.rates)
+            print(f"    {mode.size:<10} {mode.format:<24} {rates} fps")
+
+
+def _tell(summary: Summary, as_json: bool, quiet: bool) -> None:
+    if not quiet:
+        for line in summary.lines():
+            print(line, file=sys.stderr)
+    if as_json:
+        print(json.dumps(summary.as_dict()))
+
+
+def _check_positive(*options: tuple[str, float | None]) -> None:
+    for name, value in options:
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} {value:g} is no length of time; write seconds")
+
+
+@contextmanager
+def _ends_politely() -> Iterator[None]:
+    """Let SIGTERM end a session as Ctrl-C does."""
+
+    def interrupt(signum: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

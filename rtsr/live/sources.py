@@ -1,0 +1,66 @@
+"""The one source of a live session, from what was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from rtsr.errors import ConfigError, SourceError
+from rtsr.live.contract import LiveSource
+from rtsr.live.devices import camera, screen
+from rtsr.live.pattern import PatternSource
+from rtsr.live.stream import AvSource, Opening, shown_url
+
+TEST_PATTERN = "testsrc"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceChoice:
+    """One of webcam (number, name or device file), screen (region, empty for all) and source (URL, file, `testsrc`).
+
+    size, rate: asked of a camera, a screen or the test pattern. retry: attempts to connect again, in a row.
+    """
+
+    webcam: str | None = None
+    screen: str | None = None
+    source: str | None = None
+    size: tuple[int, int] | None = None
+    rate: Fraction | None = None
+    loop: bool = False
+    retry: int = 5
+    stall_s: float = 5.0
+
+
+def open_live_source(choice: SourceChoice, notice: Callable[[str], None] = lambda sentence: None) -> LiveSource:
+    """Raises ConfigError for a choice that means nothing, SourceError for what does not open."""
+    asked = [what for what in (choice.webcam, choice.screen, choice.source) if what is not None]
+    if len(asked) != 1:
+        raise ConfigError("say what to upscale: one of --webcam, --screen and --source (`--source testsrc` to try it)")
+    if choice.source == TEST_PATTERN:
+        return PatternSource(*(choice.size or (640, 360)), choice.rate or Fraction(30))
+    if choice.webcam is not None:
+        opening = camera(choice.webcam, choice.size, choice.rate)
+    elif choice.screen is not None:
+        if choice.size:
+            raise ConfigError("--size is not for --screen; write its region, as --screen 640x360+0+0")
+        opening = screen(choice.screen, choice.rate)
+    else:
+        opening = _media(choice.source or "")
+        if choice.size or choice.rate:
+            raise ConfigError("--size and --rate are for --webcam and the test pattern; a stream has its own")
+    if choice.loop and opening.kind != "file":
+        raise ConfigError("--loop is for files")
+    return AvSource(opening, loop=choice.loop, retry=choice.retry, stall_s=choice.stall_s, notice=notice)
+
+
+def _media(name: str) -> Opening:
+    if "://" in name:
+        return Opening(name, shown_url(name), "stream")
+    path = Path(name)
+    if not path.exists():
+        raise SourceError(f"{path}: no such file")
+    if path.is_dir():
+        raise SourceError(f"{path}: is a folder, not a video file")
+    return Opening(f"file:{path}", name, "file" if path.is_file() else "stream")

@@ -1,0 +1,320 @@
+"""Live frames of whatever FFmpeg opens: cameras, screens, network streams, and files at their own pace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+from urllib.parse import urlsplit
+
+import av
+import av.error
+from av.codec.context import Flags
+
+from rtsr.errors import SourceError
+from rtsr.frames import Frame, VideoSpec
+from rtsr.live.contract import Captured, Sound
+from rtsr.live.pictures import LivePictures
+from rtsr.threads import Slot
+
+TIME_BASE = Fraction(1, 90000)
+_OPEN_S = 15.0  # until the first picture
+_BACK_OFF_S = (0.5, 1, 2, 4, 8, 10)  # before each attempt to connect again; the last one repeats
+_STEADY_S = 10.0  # a connection that lasted this long was good: the count of attempts begins anew
+_LATE_S = 0.5  # a file this far behind its clock has stopped and goes on: the clock does too
+_OWN_CLOCK_S = 1.0  # a device's stamp this fresh is its capture time
+_REMOTE = "http,https,httpproxy,tcp,tls,ftp,crypto,data,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps"
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What to open. kind: `camera`, `screen`, `stream` or `file`; format: FFmpeg's demuxer, None to find out.
+
+    url and options are FFmpeg's; wished: options to do without if it does not open with them. name: for people.
+    """
+
+    url: str
+    name: str
+    kind: str
+    format: str | None = None
+    options: dict[str, str] = field(default_factory=dict)
+    wished: dict[str, str] = field(default_factory=dict)
+
+
+class AvSource:
+    """One thread opens, reads and decodes; frames() hands over the newest picture.
+
+    A file, and a URL of known length, plays by its own timestamps, from the beginning again with loop. A stream that
+    breaks, stalls for stall_s or ends is opened again, retry times in a row at most, with growing pauses. Pictures that
+    nobody took in time are left out; Captured.number counts them.
+
+    notice gets one sentence for each thing that a person should know. open_input: av.open, or what stands for it.
+    Raises SourceError if nothing opens or no picture comes.
+    """
+
+    def __init__(
+        self,
+        opening: Opening,
+        *,
+        loop: bool = False,
+        retry: int = 0,
+        stall_s: float = 5.0,
+        notice: Callable[[str], None] = lambda sentence: None,
+        open_input: Callable[..., Any] = av.open,
+    ):
+        self.name = opening.name
+        self.has_sound = False
+        self._opening, self._loop, self._stall_s = opening, loop, stall_s
+        self._retry = retry if opening.kind == "stream" else 0
+        self._notice, self._open_input = notice, open_input
+        self._slot: Slot[Captured] = Slot()
+        self._ready, self._closing = threading.Event(), threading.Event()
+        self._error: BaseException | None = None
+        self._ears: tuple[Callable[[Sound], None], ...] = ()
+        self._epoch = time.monotonic()
+        self._number = 0
+        self._size: tuple[int, int] | None = None
+        self._found: VideoSpec | None = None
+        self._thread = threading.Thread(target=self._work, name="rtsr-read", daemon=True)
+        self._thread.start()
+        if not self._ready.wait(_OPEN_S):
+            self.close()
+            raise SourceError(f"{self.name} opens, but gave no picture in {_OPEN_S:g} s")
+        if self._found is None:
+            self.close()
+            raise self._error or SourceError(f"{self.name} ended before its first picture")
+        self.spec: VideoSpec = self._found
+
+    def frames(self) -> Iterator[Captured]:
+        # A driver can block for ever without an error; a stream's silence is noticed by the thread that reads it.
+        patience = self._stall_s if self._opening.kind in ("camera", "screen") else None
+        while True:
+            captured = self._slot.get(patience)
+            if captured is not None:
+                yield captured
+                del captured
+            elif self._closing.is_set():
+                return
+            elif self._slot.is_over:
+                if self._error is not None:
+                    raise self._error
+                return
+            else:
+                raise SourceError(f"{self.name} gives no pictures any more (none for {self._stall_s:g} s)")
+
+    def listen(self, ear: Callable[[Sound], None]) -> Callable[[], None]:
+        self._ears = (*self._ears, ear)
+
+        def stop() -> None:
+            self._ears = tuple(other for other in self._ears if other is not ear)
+
+        return stop
+
+    def close(self) -> None:
+        self._closing.set()
+        self._slot.close()
+        # A driver that blocks keeps its thread; a network read ends after stall_s at the latest.
+        self._thread.join(self._stall_s + 1)
+
+    def _work(self) -> None:
+        attempts = 0
+        try:
+            while not self._closing.is_set():
+                begun = time.monotonic()
+                try:
+                    with closing(self._open()) as container:
+                        paced = self._opening.kind == "file" or _has_length(container)
+                        self._read(container, paced)
+                    if paced and not self._loop:
+                        return
+                    failure = None if paced else SourceError(f"{self.name}: the stream ended")
+                except SourceError as error:
+                    failure = error
+                if failure is None or self._closing.is_set():
+                    continue
+                attempts = 0 if time.monotonic() - begun > _STEADY_S else attempts
+                if self._found is None or attempts >= self._retry:
+                    after = f"; {attempts} attempts to connect again failed" if attempts else ""
+                    raise SourceError(f"{failure}{after}")
+                pause = _BACK_OFF_S[min(attempts, len(_BACK_OFF_S) - 1)]
+                attempts += 1
+                self._notice(f"{failure}; connecting again in {pause:g} s ({attempts} of {self._retry})")
+                self._closing.wait(pause)
+        except BaseException as error:  # raised in frames(), whatever it is
+            self._error = error
+        finally:
+            self._slot.close()
+            self._ready.set()
+
+    def _open(self) -> Any:
+        opening = self._opening
+        options = dict(opening.options)
+        if opening.kind == "stream":
+            options |= {"protocol_whitelist": _REMOTE, "fflags": "nobuffer"}
+            if opening.url.startswith("rtsp"):
+                options.setdefault("rtsp_transport", "tcp")  # UDP loses packets, and a damaged picture stays for a GOP
+        elif opening.kind == "file":
+            options["protocol_whitelist"] = "file,crypto,data,pipe"
+        timeout = (max(self._stall_s, 10.0), self._stall_s) if opening.kind == "stream" else None
+        try:
+            if opening.wished:
+                try:
+                    return self._open_input(opening.url, format=opening.format, options=options | opening.wished)
+                except (av.error.ArgumentError, av.error.InvalidDataError, OSError) as error:
+                    if isinstance(error, FileNotFoundError | PermissionError):
+                        raise
+            return self._open_input(opening.url, format=opening.format, options=options, timeout=timeout)
+        except (av.error.FFmpegError, OSError) as error:
+            raise SourceError(_why_not(opening, error)) from error
+
+    def _read(self, container: Any, paced: bool) -> None:
+        """Decode until the end. Raises SourceError when it breaks."""
+        if not container.streams.video:
+            raise SourceError(f"{self.name} has no video")
+        video = container.streams.video[0]
+        video.codec_context.flags |= Flags.low_delay
+        audio = container.streams.audio[0] if container.streams.audio else None
+        self.has_sound = audio is not None
+        clock = _Clock(paced, self._opening.kind in ("camera", "screen"))
+        pictures = LivePictures()
+        streams = (video,) if audio is None else (video, audio)
+        try:
+            for packet in container.demux(*streams):
+                arrived = time.monotonic()
+                if self._closing.is_set():
+                    return
+                if packet.stream.type == "audio":
+                    self._hear(packet, clock)
+                    continue
+                try:
+                    decoded = packet.decode()
+                except av.error.InvalidDataError:
+                    continue  # until the next keyframe; a stream joined midway begins like that
+                for picture in decoded:
+                    self._give(picture, clock, arrived, pictures, video)
+        except av.error.ExitError as error:
+            raise SourceError(f"{self.name} stalled: nothing came for {self._stall_s:g} s") from error
+        except (av.error.FFmpegError, OSError) as error:
+            if self._opening.kind == "camera":
+                raise SourceError(f"{self.name} was unplugged or stopped ({error.strerror or error})") from error
+            raise SourceError(f"{self.name} broke off ({error.strerror or error})") from error
+
+    def _give(self, picture: av.VideoFrame, clock: _Clock, arrived: float, pictures: LivePictures, video: Any) -> None:
+        number = self._number
+        self._number += 1
+        seconds = float(picture.pts * picture.time_base) if picture.pts is not None and picture.time_base else None
+        at = clock.moment(seconds, arrived)
+        if (wait := at - time.monotonic()) > 0:
+            self._closing.wait(wait)
+        elif clock.paced and -wait > clock.step:
+            return  # its turn is over; the next one's comes
+        self._note_change(picture)
+        y, uv = pictures.planes(picture)
+        frame = Frame(y, uv, round((at - self._epoch) / TIME_BASE), TIME_BASE)
+        if self._found is None:
+            rate = video.average_rate or getattr(video, "guessed_rate", None)
+            self._found = VideoSpec(
+                y.shape[2],
+                y.shape[1],
+                TIME_BASE,
+                Fraction(rate) if rate and 1 <= rate <= 1000 else None,
+                color=pictures.color(picture),
+            )
+            self._ready.set()
+        self._slot.put(Captured(frame, at, number))
+
+    def _note_change(self, picture: av.VideoFrame) -> None:
+        size = picture.width, picture.height
+        if self._size not in (None, size):
+            self._notice("{}: the picture changes from {}x{} to {}x{}".format(self.name, *self._size or size, *size))
+        self._size = size
+
+    def _hear(self, packet: Any, clock: _Clock) -> None:
+        """Decode sound if somebody listens."""
+        ears = self._ears
+        if not ears or clock.offset is None:
+            return
+        try:
+            for samples in packet.decode():
+                if samples.pts is not None and samples.time_base is not None:
+                    at = clock.offset + float(samples.pts * samples.time_base)
+                    for ear in ears:
+                        ear(Sound(samples, at))
+        except av.error.FFmpegError:
+            pass  # a click
+
+
+class _Clock:
+    """When a picture was there, on time.monotonic(). offset: what to add to the container's seconds to get there."""
+
+    def __init__(self, paced: bool, is_device: bool):
+        self.paced, self._is_device = paced, is_device
+        self.offset: float | None = None
+        self.step = 1 / 30  # seconds between the last two pictures of a paced source
+        self._last: float | None = None
+
+    def moment(self, seconds: float | None, arrived: float) -> float:
+        """seconds: the picture's timestamp; arrived: when its packet was there. In the future for paced ones."""
+        if seconds is None:
+            return arrived
+        if self._is_device and self.offset is None:
+            # V4L2 stamps with the monotonic clock, x11grab with the wall clock; both at the capture.
+            self.offset = next(
+                (
+                    arrived - clock
+                    for clock in (arrived, time.time() - time.monotonic() + arrived)
+                    if 0 <= clock - seconds < _OWN_CLOCK_S
+                ),
+                arrived - seconds,
+            )
+        if self._is_device:
+            at = (self.offset or 0.0) + seconds
+            return at if 0 <= arrived - at < _OWN_CLOCK_S else arrived
+        if not self.paced:
+            # What came with the least delay tells the sender's clock best; the picture itself was here when it arrived.
+            self.offset = min(arrived - seconds, self.offset) if self.offset is not None else arrived - seconds
+            return arrived
+        self.step = seconds - self._last if self._last is not None and seconds > self._last else self.step
+        backwards = self._last is not None and seconds <= self._last
+        self._last = seconds
+        if self.offset is None or backwards or abs(self.offset + seconds - time.monotonic()) > _LATE_S + 2 * self.step:
+            self.offset = time.monotonic() - seconds
+        return self.offset + seconds
+
+
+def shown_url(url: str) -> str:
+    """A URL without its password."""
+    address = urlsplit(url)
+    return address._replace(netloc=address.netloc.rpartition("@")[2]).geturl() if "@" in address.netloc else url
+
+
+def _has_length(container: Any) -> bool:
+    """Whether it is a recording on a server rather than something that happens now."""
+    return bool(container.duration and container.duration > 0)
+
+
+def _why_not(opening: Opening, error: Exception) -> str:
+    why = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, av.error.ProtocolNotFoundError):
+        scheme = opening.url.partition("://")[0]
+        return (
+            f"{opening.name}: this build of FFmpeg does not speak {scheme}; rtsp, rtmp, udp and http are there, and "
+            f"`ffmpeg -i {opening.name} -c copy -f mpegts udp://127.0.0.1:5000` passes it on as udp"
+        )
+    if isinstance(error, av.error.ExitError):
+        return f"{opening.name}: nothing came in time; is something sending?"
+    if opening.kind == "camera":
+        if isinstance(error, FileNotFoundError):
+            return f"there is no {opening.name}; `rtsr live --list` names those there are"
+        if isinstance(error, PermissionError):
+            return f"{opening.name} may not be opened by this user; on Linux, members of the group video may"
+        return (
+            f"{opening.name} does not open ({why}); another program may be using it, or it lacks that --size or --rate"
+        )
+    if opening.kind == "screen":
+        return f"{opening.name} cannot be captured ({why}); is {opening.url.partition('+')[0]} an open display?"
+    return f"{opening.name} cannot be opened ({why})"
