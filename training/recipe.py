@@ -31,6 +31,7 @@ class Losses:
     matching: float = 0
     teacher: float = 0
     teacher_features: float = 0
+    flat: float = 0
     temporal: float = 0
     codec: float = 0
 
@@ -43,6 +44,7 @@ class Stage:
     lr_d: the discriminator's (Adam). mse_from: share of the run after which MSE takes over from the pixel terms.
     layers: of the perceptual backbone, `conv3_1` after its ReLU or `conv3_1_pre` before it, each with its weight.
     adversary: which pair of adversarial losses. d_alone: steps in which only the discriminator learns, at the start.
+    ramps: crops of each batch that become flat or evenly rising colours, which the term `flat` looks at alone.
     """
 
     losses: Losses
@@ -60,6 +62,7 @@ class Stage:
     discriminator: Literal["vgg", "unet"] = "unet"
     d_width: int = 32
     d_alone: int = 0
+    ramps: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

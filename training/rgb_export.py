@@ -192,7 +192,7 @@ class Converter:
         match module:
             case Interpolation():
                 padded = self.g.node("Pad", x, self.g.integers(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
-                kernel = self.g.weight(path, module.kernel)
+                kernel = self.g.constant(path, module.kernel.numpy())  # float32: thirds have no fp16
                 phases = self.g.node("Conv", padded, kernel, kernel_shape=[3, 3], group=3)
                 return self.shuffle(phases, module.scale)
             case nn.Conv2d():

@@ -111,6 +111,8 @@ class Step:
             found["fft"] = w.fft * losses.fft(sr, hr)
         if w.tv:
             found["tv"] = w.tv * losses.total_variation(sr)
+        if w.flat and self.stage.ramps:
+            found["flat"] = w.flat * losses.l1(sr[-self.stage.ramps :], hr[-self.stage.ramps :])
         if w.content or w.style:
             found |= self.perceptual_terms(sr, hr)
         if w.teacher and batch.teacher is not None:

@@ -22,7 +22,18 @@ from training.recipe import Recipe, Stage
 from training.steps import Detail, Fidelity, Helpers
 
 PERCEPTUAL = Path("../shared/weights/vgg19_16x_small_encoder.safetensors")
-OVERRIDES = ("steps", "batch", "crop", "lr", "lr_muon", "lr_d", "mse_from", "ema", "clip")  # of the stage, by a flag
+OVERRIDES = (
+    "steps",
+    "batch",
+    "crop",
+    "lr",
+    "lr_muon",
+    "lr_d",
+    "mse_from",
+    "ema",
+    "clip",
+    "ramps",
+)  # of the stage, by a flag
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -46,8 +57,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     stage.add_argument("--lr-d", type=float, help="the discriminator's peak rate")
     stage.add_argument("--mse-from", type=float, help="share of the run with the pixel losses; MSE after it")
     stage.add_argument("--ema", type=float, help="decay of the averaged weights")
+    stage.add_argument("--ramps", type=int, help="crops of a batch that become flat or evenly rising colours")
     stage.add_argument("--clip", type=float, help="largest gradient norm")
-    p.add_argument("--ramps", type=int, default=1, help="crops of a batch that are flat or evenly rising colours (RGB)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--threads", type=int, default=1, help="one process per core trains more than one process on all")
     p.add_argument("--save-every", type=float, default=60, metavar="SECONDS")
@@ -63,7 +74,6 @@ def settle(args: argparse.Namespace, name: str = "fidelity") -> tuple[Recipe, St
     args = argparse.Namespace(**vars(args))
     args.stage = name
     args.degradation = args.degradation or chosen.degradation
-    args.ramps = args.ramps if chosen.channels == 3 else 0
     for key in OVERRIDES:
         if getattr(args, key) is None:
             setattr(args, key, getattr(stage, key))

@@ -9,6 +9,12 @@ from pictures import drawing
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Nets this small gain nothing from more, and lose much where other work shares the cores."""
+    pytest.importorskip("torch").set_num_threads(1)
+
+
 @pytest.fixture
 def benchmark_sets() -> Path:
     """Folder with Set5, Set14 and BSD100; skips where it is missing."""

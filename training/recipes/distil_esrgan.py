@@ -15,9 +15,9 @@ RECIPE = Recipe(
         losses=Losses(l1=0.5, teacher=0.5, teacher_features=0.05), mse_from=0.85, steps=8000, batch=8, crop=24
     ),
     detail=Stage(
-        losses=Losses(l1=0.2, teacher=0.2, content=1, adversarial=5e-3),
+        losses=Losses(l1=0.2, flat=50, teacher=0.2, content=1, adversarial=5e-3),
         layers={"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1},
         adversary="hinge", discriminator="unet", d_width=24, d_alone=50,
-        steps=700, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
+        steps=1100, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
     ),
 )  # fmt: skip

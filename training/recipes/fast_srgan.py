@@ -15,9 +15,9 @@ RECIPE = Recipe(
     channels=3,
     fidelity=Stage(losses=Losses(l1=1), mse_from=0.8, steps=8000, batch=8, crop=24),
     detail=Stage(
-        losses=Losses(mse=1, content=1, adversarial=0.01),
+        losses=Losses(mse=1, flat=50, content=1, adversarial=0.01),
         layers={"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1},
         adversary="vanilla", discriminator="unet", d_width=24, d_alone=50,
-        steps=700, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
+        steps=1500, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
     ),
 )  # fmt: skip

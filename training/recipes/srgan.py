@@ -12,9 +12,9 @@ RECIPE = Recipe(
     channels=3,
     fidelity=Stage(losses=Losses(l1=1), mse_from=0.8, steps=1500, batch=8, crop=24),
     detail=Stage(
-        losses=Losses(content=1, adversarial=1e-3),
-        layers={"conv5_1_pre": 1},
+        losses=Losses(flat=20, content=1, adversarial=1e-3),
+        layers={"conv2_2": 0.5, "conv3_4": 1, "conv4_4": 1, "conv5_1_pre": 1},
         adversary="vanilla", discriminator="vgg", d_width=64, d_alone=50,
-        steps=300, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
+        steps=350, batch=8, crop=24, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.98,
     ),
 )  # fmt: skip
