@@ -9,6 +9,7 @@ Importing this loads no heavy library; each loads when the part that needs it is
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from rtsr.job import upscale
     from rtsr.sources import open_source
     from rtsr.upscaler import Upscaler
+
+# Importing openvino reports that to its makers' statistics server, from a forked process that can hang where threads
+# run. Without this package it reports nothing.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 _HOMES = {
     "Frame": "rtsr.frames",

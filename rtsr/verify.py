@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -19,18 +17,17 @@ from typing import Any
 import av
 import av.container
 import av.error
-import av.logging
 
 from rtsr.errors import SourceError
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.copy import StreamPlan, plan_streams
+from rtsr.sources.complaints import complaints
 from rtsr.sources.media import Input, main_video, open_input
 from rtsr.verify_container import compare_attachments, compare_container
 from rtsr.verify_pictures import compare_moments, compare_stated
 from rtsr.verify_streams import OPENING_PACKETS, Pair, Track, compare_streams, telling, tolerance
 
 _AVI_SLACK = Fraction(1, 10)  # AVI has no pts: its reader guesses how far pictures are reordered
-_MOST_ERRORS = 3  # told of an input that is damaged all over
 _ROOMIEST = "matroska"  # what is made anew, and so not looked for, is so in every container
 _UNTIMED = Fraction(1 << 40)  # numbered pictures have no times at all
 
@@ -70,7 +67,7 @@ def verify(
     Raises SourceError when one of the files cannot be opened.
     """
     verdict = Verdict()
-    with _reading_errors() as errors:
+    with complaints() as errors:  # demuxers skip what they cannot read
         before = _read(source, start, end)
     verdict.findings += [f"the input is damaged: {error}" for error in errors]
     after = _read(output, None, None)
@@ -89,23 +86,6 @@ def verify(
     if not verdict.findings:
         compare_moments(source, output, *_common_times(video_in, video_out, start), video_out.keys, verdict)
     return verdict
-
-
-@contextmanager
-def _reading_errors() -> Iterator[list[str]]:
-    """What FFmpeg complains of meanwhile: its demuxers skip what they cannot read and only log it.
-
-    Nothing may decode in other threads then: a decoder that logs waits for Python, which may wait for the decoder.
-    """
-    errors: list[str] = []
-    av.logging.set_level(av.logging.ERROR)
-    try:
-        with av.logging.Capture() as logs:
-            yield errors
-        found = (f"{message.strip()} ({name})" for level, name, message in logs if level <= av.logging.ERROR)
-        errors += list(dict.fromkeys(found))[:_MOST_ERRORS]
-    finally:
-        av.logging.set_level(None)
 
 
 def _read(path: Input, start: Fraction | None, end: Fraction | None) -> list[Track]:

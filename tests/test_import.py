@@ -42,3 +42,10 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_a_wrong_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="upscail"):
         rtsr.upscail  # noqa: B018
+
+
+def test_openvino_reports_to_nobody() -> None:
+    """Its own import sends an event to a statistics server unless it finds no telemetry package."""
+    code = "import sys, rtsr.backends.openvino; print([m for m in sys.modules if m.startswith('openvino_telemetry.')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

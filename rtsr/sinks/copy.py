@@ -100,7 +100,8 @@ def _plan_sound(stream: Any, codec: str, container_format: str, audio: str | Non
     if audio is None:
         return StreamPlan(stream.index, "audio", codec, "omit", "as asked")
     if refusal := _refusal(stream, container_format, audio):
-        if audio == COPY and (usual := USUAL.get(container_format)) and not _refusal(stream, container_format, usual):
+        usual = USUAL.get(container_format) if audio == COPY and stream.codec_context is not None else None
+        if usual and not _refusal(stream, container_format, usual):
             refusal += f"; --audio-codec {usual} converts it"
         return StreamPlan(stream.index, "audio", codec, "drop", refusal)
     if audio == COPY:
@@ -135,6 +136,8 @@ def _refusal(stream: Any, container_format: str, audio: str = COPY) -> str:
 
     audio: what a sound stream is to be encoded with.
     """
+    if stream.type == "audio" and stream.codec_context is None:
+        return "its codec is unknown to FFmpeg"
     if is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
         return f"{container_format} holds no cover pictures"
     name = _codec_name(stream) if audio == COPY else av.Codec(AUDIO_ENCODERS[audio].name, "w").canonical_name
@@ -320,7 +323,8 @@ class CopiedStreams:
                     packet.pts = packet.dts = 0
             index = packet.stream.index
             if packet.dts is not None and packet.dts <= last.get(index, packet.dts - 1):
-                packet.dts = last[index] + 1  # no muxer takes times that do not rise
+                # No muxer takes times that do not rise, in its own clock: none is coarser than a millisecond.
+                packet.dts = last[index] + math.ceil(Fraction(1, 1000) / time_base)
                 packet.pts = packet.dts if packet.pts is None else max(packet.pts, packet.dts)
                 repaired[index] += 1
             if packet.dts is not None:

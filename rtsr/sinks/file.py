@@ -8,6 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from rtsr.disk import DiskWatch
+from rtsr.errors import SinkError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.journal import Journal
 from rtsr.sinks.codecs import container_format
@@ -81,7 +82,7 @@ class FileSink:
         self.publish()
 
     def join(self) -> Path:
-        """Put everything together under the `.part` name, and return that."""
+        """Put everything together under the `.part` name, and return that. The segments stay whatever happens."""
         self._segments.finish()
         self._disk.before_join()
         fmt, target = container_format(self.output), self.part
@@ -92,9 +93,12 @@ class FileSink:
         if fmt == "image2":
             self.part.mkdir(exist_ok=True)
             target = self.part / self.output.name
-        self.joined = join(
-            self._journal, target, fmt, self._spec, self._copy_from, self._plans, self._start, self._end
-        )
+        try:
+            self.joined = join(
+                self._journal, target, fmt, self._spec, self._copy_from, self._plans, self._start, self._end
+            )
+        except SinkError as error:
+            raise SinkError(f"{error}; the finished video is kept in {self._journal.folder}") from error
         return target
 
     def publish(self) -> None:

@@ -10,6 +10,7 @@ import av
 import av.container
 import av.error
 
+from rtsr.errors import ConfigError
 from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options, same_language
 from rtsr.sources.media import Input, open_input
 
@@ -22,7 +23,7 @@ _SIDE = 32  # pixels
 def lost_tags(path: Input, plans: list[StreamPlan], container_format: str) -> list[str]:
     """One phrase for everything of that kind the container would lose. plans: what becomes of each stream.
 
-    Raises SourceError.
+    Raises SourceError, ConfigError for packets that the container refuses.
     """
     with open_input(path) as source:
         chapters = source.chapters()
@@ -47,21 +48,30 @@ def lost_tags(path: Input, plans: list[StreamPlan], container_format: str) -> li
 def _written(path: Input, plans: list[StreamPlan], container_format: str) -> av.container.InputContainer:
     """The first seconds of all streams but the picture, in memory."""
     file = io.BytesIO()
-    with av.open(file, "w", format=container_format, options=muxer_options(container_format, path)) as container:
-        video: Any = container.add_stream(_VIDEO.get(container_format, "mpeg4"), rate=25)
-        video.width = video.height = _SIDE
-        video.pix_fmt = "yuv420p"
-        copied = CopiedStreams(path, container, plans, None, None)
-        picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
-        for plane in picture.planes:
-            plane.update(bytes(plane.buffer_size))
-        picture.pts = 0
+    try:
+        with av.open(file, "w", format=container_format, options=muxer_options(container_format, path)) as container:
+            _write(path, plans, container)
+    except av.error.FFmpegError as error:
+        raise ConfigError(f"{path}: {container_format} does not take its packets ({error.strerror})") from error
+    file.seek(0)
+    return av.open(file, "r", format=_reader(container_format))
+
+
+def _write(path: Input, plans: list[StreamPlan], container: av.container.OutputContainer) -> None:
+    video: Any = container.add_stream(_VIDEO.get(container.format.name, "mpeg4"), rate=25)
+    video.width = video.height = _SIDE
+    video.pix_fmt = "yuv420p"
+    copied = CopiedStreams(path, container, plans, None, None)
+    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
+    for plane in picture.planes:
+        plane.update(bytes(plane.buffer_size))
+    picture.pts = 0
+    try:
         for packet in (*video.encode(picture), *video.encode(None)):
             container.mux(packet)
         copied.until(_TRIED_S)
+    finally:
         copied.close()
-    file.seek(0)
-    return av.open(file, "r", format=_reader(container_format))
 
 
 def _reader(container_format: str) -> str:

@@ -14,6 +14,7 @@ import av.video.stream
 
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
+from rtsr.sources.complaints import complaints
 from rtsr.sources.deinterlace import Decoded, deinterlaced
 from rtsr.sources.media import Input, as_media, count_packets, decoder_of, last_moment, main_video, open_input
 from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_beside, pixel_format
@@ -23,6 +24,7 @@ _SITINGS = {1: ChromaSiting.LEFT, 2: ChromaSiting.CENTER, 3: ChromaSiting.TOPLEF
 # Containers with an index that seeks to a keyframe at or before the target; MPEG-TS can land after it.
 _SEEKABLE = {"mov", "mp4", "matroska", "webm"}
 # Containers that state their real duration, so that a file cut short shows.
+_QUICK_PIXELS = 1280 * 720
 _STATED_DURATION = {"mov", "mp4", "matroska", "webm", "flv", "avi"}
 
 
@@ -60,6 +62,7 @@ class FileSource:
         self._undecodable: list[float] = []
         self._corrupt = self._repaired = self._transparent = self._interlaced = 0
         self._changes: list[str] = []
+        self._complaints: list[str] = []
         self._cut_short: str | None = None
 
     @property
@@ -93,6 +96,8 @@ class FileSource:
             sentences.append(f"{self._repaired} {what}")
         if self._interlaced and not self.is_interlaced and self._deinterlace == "auto":
             sentences.append(f"{self._interlaced} interlaced frames were deinterlaced (bwdif)")
+        if self._complaints:
+            sentences.append(f"the picture may be damaged: FFmpeg said {'; '.join(self._complaints)}")
         return sentences
 
     def resume(self, after_pts: int, may_seek: bool) -> None:
@@ -104,7 +109,7 @@ class FileSource:
         last: Frame | None = None
         previous: tuple[int, int] | None = None
         packets = 0
-        for decoded in deinterlaced(self._decode(), self._deinterlace):
+        for decoded in deinterlaced(self._heard(), self._deinterlace):
             packets = decoded.packets
             pts, duration = self._timestamp(decoded, previous)
             previous = pts, duration
@@ -135,11 +140,19 @@ class FileSource:
         except BaseException:
             container.close()
             raise
-        stream.thread_type = "AUTO"
+        if self._listens(stream):
+            stream.codec_context.thread_count = 1
+        else:
+            stream.thread_type = "AUTO"
         for other in container.streams:
             if other.index != stream.index:
                 other.discard = av.stream.Discard.all  # the sink copies them with a demuxer of its own
         return container, stream
+
+    @staticmethod
+    def _listens(stream: av.video.stream.VideoStream) -> bool:
+        """Whether decoding is quick enough for one thread, in which FFmpeg's complaints can be heard."""
+        return stream.width * stream.height <= _QUICK_PIXELS
 
     def _decode_first(self) -> av.VideoFrame:
         """The first picture: only it tells size, pixel format and colour for every container."""
@@ -182,6 +195,17 @@ class FileSource:
             siting=_SITINGS.get(int(getattr(picture, "chroma_location", 0) or 0)),
             hdr=hdr_metadata(picture),
         )
+
+    def _heard(self) -> Iterator[Decoded]:
+        """_decode(), and what the decoder says of it."""
+        if not self._listens(self._stream):
+            yield from self._decode()
+            return
+        with complaints() as errors:
+            try:
+                yield from self._decode()
+            finally:
+                self._complaints = errors
 
     def _decode(self) -> Iterator[Decoded]:
         """Every picture from the start of the trim on."""

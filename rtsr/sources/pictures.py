@@ -102,9 +102,12 @@ def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
 def _side_data(picture: av.VideoFrame) -> list[tuple[str, bytes]]:
     """Name and content of all that travels beside a picture.
 
-    PyAV 18 gives none of it to a picture that carries a kind it has no name for (EXIF, which only still pictures have).
+    PyAV 18 gives none of it to a picture that carries a kind it has no name for (EXIF, which only still pictures have);
+    its side data yields values, PyAV 19's yields their types.
     """
     try:
-        return [(getattr(data.type, "name", str(data.type)), bytes(data)) for data in picture.side_data]  # type: ignore[arg-type]
+        kinds = [getattr(each, "type", each) for each in picture.side_data]
+        found = [(kind, picture.side_data.get(kind)) for kind in kinds]
     except ValueError:
         return []
+    return [(getattr(kind, "name", str(kind)), bytes(data)) for kind, data in found if data is not None]  # type: ignore[arg-type]
