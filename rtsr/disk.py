@@ -93,7 +93,7 @@ def copied_bytes(media: Media, share: float = 1.0) -> int:
             told = next((v for k, v in stream.metadata.items() if k.upper().startswith("NUMBER_OF_BYTES")), "")
             rate = getattr(stream, "bit_rate", None) or (_UNKNOWN_AUDIO if stream.type == "audio" else 0)
             total += int(told) if told.isdecimal() else rate * float(Fraction(duration, 8_000_000))
-        limit = container.size if container.size > 0 else total
+        limit = container.size if (container.size or 0) > 0 else total  # PyAV 19 has None for pictures
     return round(min(total, limit) * share)
 
 
