@@ -219,7 +219,7 @@ def _add_sinks(
     if window:
         from rtsr.live.window import WindowSink
 
-        session.add_main(WindowSink(session, overlay))
+        session.add(WindowSink(session, overlay))
     if web is not None:
         if not web.isdigit() or int(web) > 65535:
             raise ConfigError(f"--web {web!r} is no port")

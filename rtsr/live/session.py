@@ -1,7 +1,7 @@
 """A live session: capture -> newest frame -> infer -> every sink its newest picture. Read this first.
 
                       latest()                    Slot + thread each
-    source.frames() ────────────▶ infer thread ──┬─▶ window (the main thread)
+    source.frames() ────────────▶ infer thread ──┬─▶ window (draws in a process of its own)
       capture thread              tier by tier   ├─▶ page
                                                  └─▶ recording, stream, ...
 
@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from rtsr.errors import ConfigError, RtsrError, SinkError
 from rtsr.frames import FrameBatch, VideoSpec
@@ -33,14 +32,6 @@ _TICK_S = 0.02  # how often the main thread looks whether the session is over
 _RECORD_DEPTH = 8  # a recording may be late, but should be whole
 _MOST_NOTICES = 20
 _GAP_WATCH_S = 1.0  # after a switch
-
-
-class MainThreadSink(LiveSink, Protocol):
-    """A sink that must live in the main thread, as windows must."""
-
-    def pump(self) -> None:
-        """Let the window system have its turn; called often."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +70,6 @@ class Session:
         self._place = len(tiers) - 1
         self._split = split
         self._outputs: list[Output] = []
-        self._main: Output | None = None
         self._recording: Output | None = None
         self._lock = threading.RLock()
         self._running = False
@@ -109,7 +99,7 @@ class Session:
     # --- sinks
 
     def add(self, sink: LiveSink, depth: int = 1) -> Output:
-        """Give a sink its thread. The first one is where latency is measured, unless there is a main thread's."""
+        """Give a sink its thread. The first one is where latency is measured."""
         output = Output(
             sink,
             depth=depth,
@@ -123,15 +113,10 @@ class Session:
                 output.start()
         return output
 
-    def add_main(self, sink: MainThreadSink) -> None:
-        """Give the window to the thread that calls run()."""
-        output = Output(sink, dress=self._dress, shown=lambda now, ms: self._was_shown(output, now, ms))
-        self._main = output
-
     def close_unused(self) -> None:
         """Free everything of a session that is not going to run."""
         self._source.close()
-        for output in (*self._outputs, *((self._main,) if self._main else ())):
+        for output in self._outputs:
             output.close_here()
         self.tiers.close()
 
@@ -157,8 +142,6 @@ class Session:
                 self._turn()
         except KeyboardInterrupt:
             pass  # the usual end
-        except RtsrError as error:  # the window's
-            self._error = self._error or error
         finally:
             self._end(infer)
         if self._error is not None:
@@ -169,12 +152,7 @@ class Session:
         """What the main thread does between two looks at the clock."""
         if (time.monotonic() - self._begun) // 60 >= len(self._memory):
             self._memory.append(memory_mb())
-        if self._main is None:
-            self._over.wait(_TICK_S)
-            return
-        self._main.step(_TICK_S / 4)
-        sink = self._main.sink
-        sink.pump()  # type: ignore[attr-defined] - add_main() took it as a MainThreadSink
+        self._over.wait(_TICK_S)
 
     def _end(self, infer: threading.Thread) -> None:
         self._seconds = time.monotonic() - self._begun
@@ -186,8 +164,6 @@ class Session:
             outputs = list(self._outputs)
         for output in outputs:
             output.end()
-        if self._main is not None:
-            self._main.close_here()
         self.tiers.close()
 
     def _infer(self) -> None:
@@ -222,7 +198,7 @@ class Session:
     def _hand_out(self, shown: Shown) -> None:
         with self._lock:
             outputs = list(self._outputs)
-        for output in (*outputs, *((self._main,) if self._main else ())):
+        for output in outputs:
             output.slot.put(shown)
 
     def _tier_for(self, captured: Captured) -> Tier:
@@ -264,7 +240,7 @@ class Session:
         return shown if split is None else with_split(shown, split)
 
     def _was_shown(self, output: Output, now: float, ms: float) -> None:
-        if output is self._main or (self._main is None and self._outputs[:1] == [output]):
+        if self._outputs[:1] == [output]:
             self._latency.add(now, ms)
 
     def _sink_failed(self, output: Output, error: BaseException) -> None:
@@ -274,7 +250,7 @@ class Session:
                 self._outputs.remove(output)
                 self._dropped_before[output.sink.name] = output.slot.dropped
             self._recording = None if output is self._recording else self._recording
-            is_last = not self._outputs and self._main is None
+            is_last = not self._outputs
         known = isinstance(error, RtsrError)
         self._error = self._error or (error if is_last or not known else None)
         if known and not is_last:
@@ -405,7 +381,7 @@ class Session:
         frames = self._frames
         counts = {"source": self._missed, "infer": frames.dropped if frames else 0, **self._dropped_before}
         with self._lock:
-            outputs = [*self._outputs, *((self._main,) if self._main else ())]
+            outputs = list(self._outputs)
         for output in outputs:
             counts[output.sink.name] = counts.get(output.sink.name, 0) + output.slot.dropped
         return counts

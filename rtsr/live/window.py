@@ -1,33 +1,36 @@
-"""The window: OpenCV's HighGUI, its keys, the line to drag and the lens."""
+"""The window as a sink: pictures to its process, keys and the mouse back."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from rtsr.errors import ConfigError, RtsrError
+from rtsr.errors import ConfigError, RtsrError, SinkError
 from rtsr.live.contract import Shown
 from rtsr.live.pictures import ScreenPictures
 from rtsr.live.session import Session
 from rtsr.live.view import overlay_lines, with_overlay
 
-TITLE = "rtsr live"
-KEYS = "s split, z lens, t tier, d detail, p snapshot, r record, f full screen, q quit"
-_LARGEST = (1600, 900)  # to open with; it can be drawn larger
 _OVERLAY_S = 0.25  # figures that change more often cannot be read
-_LENS_ZOOM = 3
-_DRAG_REACH = 0.03  # of the width: how near the line a button must go down
+_START_S = 30.0
+_SHOWN_S = 10.0  # a window that takes longer for one picture hangs
+_END_S = 5.0
 
 
 class WindowSink:
-    """Lives in the main thread: show() draws, pump() takes keys and the mouse.
+    """show() returns when the picture is drawn. overlay: figures in the corner.
 
     Raises ConfigError if there is no display, or OpenCV has no windows.
     """
@@ -38,17 +41,28 @@ class WindowSink:
     def __init__(self, session: Session, overlay: bool = True):
         if why := why_no_window():
             raise ConfigError(f"--window: {why}; --web shows the picture in a browser")
-        os.environ.setdefault("QT_LOGGING_RULES", "*.warning=false")  # Qt misses fonts that it does not need
-        self._session = session
-        self._overlay = overlay
+        self._session, self._overlay = session, overlay
         self._lines: list[str] = []
         self._lines_at = 0.0
         self._screen = ScreenPictures(session.output_spec.color)
-        self._picture: np.ndarray | None = None
-        self._lens = self._full = self._dragging = self._opened = False
-        self._mouse = (0, 0)
-        self._closed = False
         self._split_before = 0.5
+        self._memory = np.empty((0, 0, 3), np.uint8)
+        self._folder = tempfile.TemporaryDirectory(prefix="rtsr-", dir=_memory_folder(), ignore_cleanup_errors=True)
+        self._ready, self._shown = threading.Event(), threading.Event()
+        self._ended = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "rtsr.live.screen"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("RTSR_DEBUG") == "1" else subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,  # Ctrl-C is the session's to answer
+        )
+        self._reader = threading.Thread(target=self._read, name="rtsr-keys", daemon=True)
+        self._reader.start()
+        if not self._ready.wait(_START_S) or self._ended:
+            self.close()
+            raise ConfigError(f"--window: no window opens on display {os.environ.get('DISPLAY', '')}")
 
     def show(self, picture: Shown) -> None:
         frame = picture.large
@@ -57,55 +71,72 @@ class WindowSink:
             if now - self._lines_at >= _OVERLAY_S:
                 self._lines, self._lines_at = overlay_lines(self._session.stats()), now
             frame = with_overlay(frame, self._lines)
-        self._picture = self._screen.bgr(frame)
-        self._draw()
-        self._pump_once()
-
-    def pump(self) -> None:
-        """Keys and mouse. Raises nothing of what a key does: that is told in the overlay."""
-        if self._opened and not self._closed:
-            self._pump_once()
+        bgr = self._screen.bgr(frame)
+        if bgr.shape != self._memory.shape:
+            self._make_room(bgr.shape)
+        self._memory[:] = bgr
+        self._shown.clear()
+        order = {"file": str(self._file), "width": bgr.shape[1], "height": bgr.shape[0], "split": self._session.split}
+        try:
+            assert self._process.stdin is not None, "it was opened with a pipe"
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            self._ended = True
+        drawn = self._shown.wait(_SHOWN_S)
+        if self._ended:
+            self._session.quit()
+        elif not drawn:
+            raise SinkError(f"the window does not draw any more (waited {_SHOWN_S:g} s)")
 
     def close(self) -> None:
-        if self._opened and not self._closed:
-            cv2.destroyWindow(TITLE)
-            cv2.pollKey()
-        self._closed = True
+        process = self._process
+        if process.stdin is not None:
+            with suppress(OSError):  # it has gone already
+                process.stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if self._reader is not threading.current_thread():
+            self._reader.join()
+        if process.stdout is not None:
+            process.stdout.close()
+        self._folder.cleanup()
 
-    def _open(self, height: int, width: int) -> None:
-        cv2.namedWindow(TITLE, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
-        share = min(_LARGEST[0] / width, _LARGEST[1] / height, 1.0)
-        cv2.resizeWindow(TITLE, round(width * share), round(height * share))
-        cv2.setMouseCallback(TITLE, self._on_mouse)
-        self._opened = True
+    def _make_room(self, shape: tuple[int, ...]) -> None:
+        self._file = Path(self._folder.name) / f"{shape[1]}x{shape[0]}-{time.monotonic_ns()}"
+        self._memory = np.memmap(self._file, np.uint8, "w+", shape=shape)
 
-    def _draw(self) -> None:
-        picture = self._picture
-        if picture is None or self._closed:
-            return
-        if not self._opened:
-            self._open(*picture.shape[:2])
-        cv2.imshow(TITLE, with_lens(picture, self._mouse) if self._lens else picture)
-
-    def _pump_once(self) -> None:
-        key = cv2.pollKey()
-        if cv2.getWindowProperty(TITLE, cv2.WND_PROP_VISIBLE) < 1:  # its button was clicked
-            self._closed = True
-            self._session.quit()
-        elif key != -1:
-            self.press(key & 0xFF)
+    def _read(self) -> None:
+        """What the window's process says, until it ends."""
+        assert self._process.stdout is not None, "it was opened with a pipe"
+        for line in self._process.stdout:
+            match line.split():
+                case ["ready"]:
+                    self._ready.set()
+                case ["shown"]:
+                    self._shown.set()
+                case ["split", at]:
+                    self._session.set_split(float(at))
+                case ["key", code]:
+                    self.press(int(code))
+                case ["closed"]:
+                    self._session.quit()
+        self._ended = True
+        self._ready.set()
+        self._shown.set()
 
     def press(self, key: int) -> None:
-        """What a key does. key: its code."""
+        """What a key does, by its code; what goes wrong is told in the overlay."""
         session = self._session
         actions: dict[int, Callable[[], object]] = {
             ord("s"): self._toggle_split,
-            ord("z"): self._toggle_lens,
             ord("t"): self._next_tier,
             ord("d"): lambda: session.note(detail_sentence(session.tier_names)),
             ord("p"): session.snapshot,
             ord("r"): lambda: session.record(session.stats().recording is None),
-            ord("f"): self._toggle_full,
             ord("q"): session.quit,
             27: session.quit,
         }
@@ -121,13 +152,6 @@ class WindowSink:
             self._split_before = self._session.split
             self._session.set_split(None)
 
-    def _toggle_lens(self) -> None:
-        self._lens = not self._lens
-
-    def _toggle_full(self) -> None:
-        self._full = not self._full
-        cv2.setWindowProperty(TITLE, cv2.WND_PROP_FULLSCREEN, float(self._full))
-
     def _next_tier(self) -> None:
         """The rate's choice, then each tier in turn."""
         choices: list[str | None] = [None, *self._session.tier_names]
@@ -135,53 +159,22 @@ class WindowSink:
         self._session.set_tier(tier)
         self._session.note(f"tier {tier}" if tier else "the tier follows the rate")
 
-    def _on_mouse(self, event: int, x: int, y: int, flags: int, data: object) -> None:
-        """x, y: in pixels of the picture."""
-        self._mouse = x, y
-        if self._picture is None:
-            return
-        width = self._picture.shape[1]
-        line = self._session.split
-        if event == cv2.EVENT_LBUTTONDOWN and line is not None:
-            self._dragging = abs(x / width - line) <= _DRAG_REACH
-        elif event == cv2.EVENT_LBUTTONUP:
-            self._dragging = False
-        if self._dragging and line is not None:
-            self._session.set_split(x / width)
-
-
-def with_lens(picture: np.ndarray, at: tuple[int, int]) -> np.ndarray:
-    """A third of the picture's height around the mouse, three times larger on the spot. A new array (H, W, 3)."""
-    height, width = picture.shape[:2]
-    side = height // 3
-    half = side // (2 * _LENS_ZOOM)
-    x = min(max(at[0], half), width - half)
-    y = min(max(at[1], half), height - half)
-    large = cv2.resize(
-        picture[y - half : y + half, x - half : x + half], (side, side), interpolation=cv2.INTER_NEAREST_EXACT
-    )
-    cv2.rectangle(large, (0, 0), (side - 1, side - 1), (255, 255, 255), 2)
-    left = min(max(at[0] - side // 2, 0), width - side)
-    top = min(max(at[1] - side // 2, 0), height - side)
-    out = picture.copy()
-    out[top : top + side, left : left + side] = large
-    return out
-
 
 def detail_sentence(tiers: list[str]) -> str:
     """What there is of the detail dial for these tiers."""
     from rtsr.manifest import installed_engines
 
-    known = {engine.tier for engine in installed_engines() if engine.end == "detail"}
+    known = sorted({engine.tier for engine in installed_engines() if engine.end == "detail"})
     if not known:
         return "no detail engines are installed; the picture is the faithful one"
-    if known & set(tiers):
-        return f"detail engines: choose --model {sorted(known & set(tiers))[0]}-detail"
-    return f"these tiers have no detail end; {', '.join(sorted(known))} has: --model {sorted(known)[0]}-detail"
+    fitting = [tier for tier in known if tier in tiers]
+    if fitting:
+        return f"for the detail end of {fitting[0]} begin with --model {fitting[0]}-detail"
+    return f"these tiers have no detail end; --model {known[0]}-detail has"
 
 
 def why_no_window() -> str | None:
-    """Why no window can be opened here; None if one can. Qt would end the process instead of raising."""
+    """Why no window can be opened here; None if one can. Qt would end its process without a word."""
     if re.search(r"GUI:\s+NONE", cv2.getBuildInformation()):
         return "this build of OpenCV has no windows (opencv-python-headless); `pip install opencv-python` has"
     if not sys.platform.startswith("linux"):
@@ -193,3 +186,8 @@ def why_no_window() -> str | None:
     if local and not Path(f"/tmp/.X11-unix/X{local[1]}").exists():
         return f"there is no X display {display}"
     return None
+
+
+def _memory_folder() -> str | None:
+    """Where files never touch a disk; None for the system's own place."""
+    return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
