@@ -165,6 +165,7 @@ def _listen(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen()  # from now on a browser waits instead of being refused
     except OSError as error:
         listening.close()
         raise ConfigError(
