@@ -193,42 +193,59 @@ class Batch(NamedTuple):
     hr: Tensor
     teacher: Tensor | None = None
 
-    def to(self, device: torch.device) -> "Batch":
-        taught = None if self.teacher is None else self.teacher.to(device, non_blocking=True)
-        return Batch(self.lr.to(device, non_blocking=True), self.hr.to(device, non_blocking=True), taught)
+
+class Crop(NamedTuple):
+    """Where a training crop lies: LR pixels from the top left of pair `which`, quarter turns, mirrored or not."""
+
+    which: int
+    top: int
+    left: int
+    turn: int
+    mirror: bool
+
+
+def draw_crop(pairs: list[Pair], size: int, rng: np.random.Generator) -> Crop:
+    """Any place of any picture, in any of the eight symmetries of the square."""
+    which = int(rng.integers(len(pairs)))
+    top, left = (int(rng.integers(side - size + 1)) for side in pairs[which].lr.shape[:2])
+    return Crop(which, top, left, int(rng.integers(4)), bool(rng.integers(2)))
 
 
 def sample(pairs: list[Pair], scale: int, count: int, size: int, rng: np.random.Generator, ramps: int = 0) -> Batch:
-    """A random training batch; each crop is turned and mirrored at random (the eight symmetries of the square).
+    """A random training batch.
 
     ramps: of the crops at the end of the batch, become flat or evenly rising colours: they teach a net to draw no
     grid where there is nothing to draw.
     """
     colours = pairs[0].lr.shape[2:] or (1,)
-    shapes = [(count, s, s, *colours) for s in (size, size * scale, size * scale)]
-    lr, hr, taught = (np.empty(shape, np.uint8) for shape in shapes)
+    lr, hr, taught = (np.empty((count, s, s, *colours), np.uint8) for s in (size, size * scale, size * scale))
     for i in range(count):
-        pair = pairs[rng.integers(len(pairs))]
-        top, left = (int(rng.integers(side - size + 1)) for side in pair.lr.shape[:2])
-        turn, mirror = int(rng.integers(4)), bool(rng.integers(2))
+        crop = draw_crop(pairs, size, rng)
+        pair = pairs[crop.which]
         if i >= count - ramps:
-            hr[i] = taught[i] = ramp(size * scale, colours[0], rng)
-            lr[i] = hr[i].reshape(size, scale, size, scale, -1).mean((1, 3)).round()
+            lr[i], hr[i] = ramp(size, scale, colours[0], rng)
+            taught[i] = hr[i]
             continue
-        y, x, length = top * scale, left * scale, size * scale
-        lr[i] = symmetry(pair.lr[top : top + size, left : left + size], turn, mirror).reshape(lr[i].shape)
-        hr[i] = symmetry(pair.hr[y : y + length, x : x + length], turn, mirror).reshape(hr[i].shape)
+        lr[i] = cut(pair.lr, crop, size).reshape(lr[i].shape)
+        hr[i] = cut(pair.hr, crop, size, scale).reshape(hr[i].shape)
         if pair.teacher is not None:
-            part = pair.teacher[y : y + length, x : x + length]
-            taught[i] = symmetry(part, turn, mirror).reshape(hr[i].shape)
+            taught[i] = cut(pair.teacher, crop, size, scale).reshape(hr[i].shape)
     return Batch(as_floats(lr), as_floats(hr), None if pairs[0].teacher is None else as_floats(taught))
 
 
-def ramp(size: int, channels: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """A plane of colour (size, size, channels), flat one time in two, else rising evenly in some direction."""
+def cut(picture: NDArray[np.uint8], crop: Crop, size: int, scale: int = 1) -> NDArray[np.uint8]:
+    """The crop out of a picture that is `scale` times larger than LR."""
+    y, x, length = crop.top * scale, crop.left * scale, size * scale
+    return symmetry(picture[y : y + length, x : x + length], crop.turn, crop.mirror)
+
+
+def ramp(size: int, scale: int, channels: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """LR and HR (size, size, channels) of a plane of colour, flat one time in two, else rising evenly somewhere."""
     slope = rng.uniform(-0.5, 0.5, 2) * int(rng.integers(2))
-    along = np.add.outer(np.arange(size) * slope[0], np.arange(size) * slope[1])[..., None]
-    return (rng.uniform(0, 255, channels) + along).round().clip(0, 255).astype(np.uint8)
+    side = np.arange(size * scale)
+    rising = np.add.outer(side * slope[0], side * slope[1])[..., None]
+    hr = (rng.uniform(0, 255, channels) + rising).round().clip(0, 255).astype(np.uint8)
+    return hr.reshape(size, scale, size, scale, -1).mean((1, 3)).round().astype(np.uint8), hr
 
 
 def as_floats(pixels: NDArray[np.uint8]) -> Tensor:

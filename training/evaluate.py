@@ -120,16 +120,17 @@ def flat_error(upscaler: Upscaler) -> tuple[int, int]:
 def grid_energy(upscaler: Upscaler) -> dict[str, float]:
     """Energy (code values squared) at the frequencies of the pixel shuffle: a checkerboard, were there one.
 
-    flat: the worst of seven grey levels; gradient: a slow ramp along both axes. Everything that repeats every `scale`
-    pixels lies at multiples of 1/scale cycles per pixel; a Hann window keeps the ramp itself out of them.
+    flat: the worst of seven grey levels; gradient: a slow ramp along both axes, in whole code values, as rounded ones
+    have a pattern of their own. Everything that repeats every `scale` pixels lies at multiples of 1/scale cycles per
+    pixel; a Hann window keeps the ramp itself out of them.
     """
     size, scale = 64, upscaler.scale
     levels = (16, 50, 90, 128, 170, 210, 235)
     flats = [repeating_energy(upscaler.luma(np.full((size, size), level, np.uint8)), scale) for level in levels]
-    ramp = np.add.outer(np.arange(size), 1.5 * np.arange(size)) + 40
+    ramp = np.add.outer(np.arange(size), 2 * np.arange(size)) + 40
     return {
         "flat": round(max(flats), 4),
-        "gradient": round(repeating_energy(upscaler.luma(ramp.round().astype(np.uint8)), scale), 4),
+        "gradient": round(repeating_energy(upscaler.luma(ramp.astype(np.uint8)), scale), 4),
     }
 
 

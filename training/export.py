@@ -133,6 +133,22 @@ def write_files(
     return file, manifest
 
 
+def mixed(path: Path, share: float) -> dict:
+    """A detail checkpoint with its weights moved back to `share` of the way from its fidelity run's (both averaged).
+
+    Network interpolation (ESRGAN, arXiv:1809.00219, section 3.4); batch norm statistics are mixed alike. Raises
+    DataError if the fidelity run is not beside it.
+    """
+    state = checkpoint.load(path)
+    start = path.parent.with_name(path.parent.name.removesuffix("-detail")) / "last.pt"
+    if state["args"].get("stage") != "detail" or start == path or not start.exists():
+        raise DataError(f"--mix needs a detail checkpoint and its fidelity run beside it; {path} has none")
+    from_ = checkpoint.load(start)["ema"]
+    state["ema"] = {k: from_[k].lerp(v, share) if v.is_floating_point() else v for k, v in state["ema"].items()}
+    state["args"]["mix"] = share
+    return state
+
+
 def report(file: Path, share: float) -> None:
     size = file.stat().st_size / 1024
     print(f"{file.stem}: {size:.0f} KiB, {share:.3%} of code values differ from torch by rounding")
@@ -208,6 +224,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m training.export", description=(__doc__ or "").split("\n")[0])
     p.add_argument("checkpoints", type=Path, nargs="+", help="float ones before their int8 twins")
     p.add_argument("--output", choices=("phases", "planes"), default="phases")
+    p.add_argument("--mix", type=float, metavar="SHARE", help="of a detail net, the rest of its fidelity net")
     p.add_argument("--engines", type=Path, default=Path("engines"), help="folder to write to")
     p.add_argument("--sets", type=Path, default=Path("../shared/data/test"))
     p.add_argument("--clips", type=Path, help="folder of high-resolution clips; measured for stream engines")
@@ -218,7 +235,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     for path in args.checkpoints:
         try:
-            file, manifest = write_engine(checkpoint.load(path), args.output, args.engines)
+            state = checkpoint.load(path) if args.mix is None else mixed(path, args.mix)
+            file, manifest = write_engine(state, args.output, args.engines)
         except (ParityError, DataError, KeyError, RuntimeError) as error:
             print(f"export stopped: {error}", file=sys.stderr)
             return 1

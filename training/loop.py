@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from training import checkpoint, parallel
 from training.data import Batch, DataError, Pair, sample
 from training.metrics import psnr, rgb_to_y
+from training.resident import Resident
 from training.steps import Step
 
 DIVERGED = 10  # a smoothed loss this many times its lowest value means that the run is lost
@@ -49,19 +50,22 @@ def fit(step: Step, train: list[Pair], val: list[Pair], folder: Path, args: argp
     n, waited = first - 1, 0.0
     seen: dict[str, float] = {}
     lowest = math.inf
-    with interruptible() as stop, ThreadPoolExecutor(1, "sample") as pool:
+    pool = Resident(train, args.scale, device) if device.type == "cuda" else None  # never run on hardware
+    with interruptible() as stop, ThreadPoolExecutor(1, "sample") as sampler:
 
         def draw(n: int) -> Batch:
             """Batch n of this process. It depends on nothing but seed, n and rank: no sampler state to lose."""
             rng = np.random.default_rng([args.seed, n, rank])
-            return sample(train, args.scale, args.batch, args.crop, rng, args.ramps).to(device)
+            if pool is not None:
+                return pool.sample(args.batch, args.crop, rng, args.ramps)
+            return sample(train, args.scale, args.batch, args.crop, rng, args.ramps)
 
-        coming = pool.submit(draw, first)
+        coming = sampler.submit(draw, first)
         for n in range(first, args.steps):
             asked = time.monotonic()
             batch = coming.result()
             waited += time.monotonic() - asked
-            coming = pool.submit(draw, n + 1)
+            coming = sampler.submit(draw, n + 1)
             terms = step(batch, n)
 
             value = float(torch.stack(list(terms.values())).sum())

@@ -188,6 +188,7 @@ def command(args: dict) -> str:
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
     flags += " --stage detail" if args.get("stage") == "detail" else ""
     flags += f" --init {args['init']}" if args.get("init") else ""
+    flags += f"; training.export --mix {args['mix']}" if args.get("mix") else ""
     return f"training.train {args['tier']} {flags}"
 
 

@@ -43,6 +43,23 @@ def test_every_system_exports_equal_to_torch(name: str, tmp_path: Path) -> None:
         assert next(n for n in graph.node if end.name in n.output).op_type == "Cast"
 
 
+def test_a_mix_lies_between_the_ends(tmp_path: Path) -> None:
+    ends = {
+        "distil_esrgan-x4-clean": state("distil_esrgan"),
+        "distil_esrgan-x4-clean-detail": state("distil_esrgan", "detail"),
+    }
+    for i, (folder, made) in enumerate(ends.items()):
+        made["ema"] = {name: torch.full_like(tensor, i) for name, tensor in made["ema"].items()}
+        (tmp_path / folder).mkdir()
+        checkpoint.save(tmp_path / folder / "last.pt", made)
+    detail = tmp_path / "distil_esrgan-x4-clean-detail" / "last.pt"
+    mix = export.mixed(detail, 0.75)
+    assert all((tensor == 0.75).all() for tensor in mix["ema"].values())
+    assert train.command(mix["args"]).endswith("--stage detail; training.export --mix 0.75")
+    with pytest.raises(export.DataError, match="needs a detail checkpoint"):
+        export.mixed(tmp_path / "distil_esrgan-x4-clean" / "last.pt", 0.75)
+
+
 @pytest.mark.parametrize("scale", [2, 3])
 def test_other_scales_export(scale: int, tmp_path: Path) -> None:
     for name in ("fast_srgan", "distil_esrgan", "distil_teacher"):

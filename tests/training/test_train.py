@@ -174,3 +174,21 @@ def test_sample_keeps_lr_and_hr_together() -> None:
     assert hr.shape == (16, 1, 32, 32)
     means = torch.nn.functional.avg_pool2d(hr, 2)
     assert (means - lr).abs().mean() < 0.03
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_on_the_device_give_the_same_batches(channels: int) -> None:
+    """What a GPU's gather must give, computed on the CPU: value for value what `sample` cuts out, teacher included."""
+    from training.data import kernel_pairs
+    from training.resident import Resident
+
+    made = kernel_pairs([drawing(i, 96 + 12 * i) for i in range(3)], 2, channels)  # three pairs share a truth
+    made = [Pair(pair.hr, pair.lr, 255 - pair.hr) for pair in made]
+    pool = Resident(made, 2, torch.device("cpu"))
+    assert len(pool.hr) == sum(pair.hr.size for pair in made) // 3
+    for seed in range(3):
+        cut, gathered = (
+            take(6, 16, np.random.default_rng(seed), 2) for take in (lambda *a: sample(made, 2, *a), pool.sample)
+        )
+        for a, b in zip(cut, gathered, strict=True):
+            assert torch.equal(a, b)
