@@ -38,7 +38,7 @@ _FULL_RATE = 48000  # the most that some codecs have
 
 @dataclass(slots=True)
 class Track:
-    """One stream's packets: times in seconds, exact; digest over all payloads.
+    """One stream's packets: times in seconds, exact, of all but the picture the first and the last; digest over all.
 
     resolution: a tick of its clock. slack: how far the container's reader may guess beside. keys: pts of keyframes.
     packets: how many of video there are, with times or without. reordered: they are not in the order of their times.

@@ -232,7 +232,8 @@ def test_a_file_that_is_cut_short(suffix: str, mux_options: dict[str, str], tmp_
     damaged(source, tmp_path / f"out{suffix}")
     saved = numbers_in(tmp_path / f"out{suffix}.part")
     assert 40 < len(saved) < 160
-    assert saved == list(range(len(saved)))
+    assert saved[:-4] == list(range(len(saved) - 4))  # the last few are decoded out of order: one may be cut off
+    assert saved == sorted(set(saved))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -310,5 +311,5 @@ def test_a_full_disk(tmp_path: Path) -> None:
     finally:
         subprocess.run(["umount", disk], check=True)
     assert outcome.code not in (0, 70), outcome.stderr
-    assert "space" in outcome.sentence
+    assert "free" in outcome.sentence
     assert left == []
