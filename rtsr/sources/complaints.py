@@ -29,7 +29,9 @@ def complaints() -> Iterator[list[str]]:
             try:
                 yield found
             finally:
-                lines = (f"{text.strip()} ({name})" for level, name, text in logs if level <= av.logging.ERROR)
+                lines = (
+                    f"{' '.join(text.split())} ({name})" for level, name, text in logs if level <= av.logging.ERROR
+                )
                 found += [line for line in dict.fromkeys(lines) if not _HARMLESS.search(line)][:MOST]
     finally:
         av.logging.set_level(before)

@@ -174,12 +174,12 @@ def trial(number: int, paths: Paths, whole: Undisturbed, chance: random.Random) 
             paths.output.unlink()  # it was faster than the moment: begin the trial again
             story, ways = [], list(planned)
             continue
-        frames, segments = journaled(paths)
-        if frames < earlier[0]:
-            faults.append(f"the journal had {earlier[0]} frames, now {frames}")
         if paths.output.exists():  # killed between the rename and the exit: the work is whole
             story.append(f"{ways.pop(0)}, after the rename")
             break
+        frames, segments = journaled(paths)
+        if frames < earlier[0]:
+            faults.append(f"the journal had {earlier[0]} frames, now {frames}")
         files = len(list(paths.journal.parent.glob("0*.*"))) if paths.journal.parent.is_dir() else 0
         if files > segments + 1:
             faults.append(f"{files} segment files for {segments} lines of the journal")
@@ -216,6 +216,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", type=int, help="one trial by its number")
     options = parser.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as name:
@@ -229,13 +230,14 @@ def main() -> int:
             f"of which {whole.ended_s - whole.parted_s:.1f} s putting together and checking",
             flush=True,
         )
-        for number in range(options.trials):
+        for number in range(options.trials) if options.only is None else [options.only]:
             shutil.rmtree(folder)
             folder.mkdir()
             story, faults = trial(number, paths, whole, random.Random(options.seed * 10_000 + number))
             failed += bool(faults)
             print(f"{'FAIL' if faults else 'ok  '} {number:3} {'; '.join([story, *faults])}", flush=True)
-    print(f"{options.trials - failed} of {options.trials} killed jobs ended like the undisturbed one")
+    trials = options.trials if options.only is None else 1
+    print(f"{trials - failed} of {trials} killed jobs ended like the undisturbed one")
     return bool(failed)
 
 
