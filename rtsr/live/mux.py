@@ -58,6 +58,7 @@ class LiveMuxer:
         self._fifo: Any = AudioFifo()
         self._next_sample: int | None = None
         self.frames = 0
+        output.start_encoding()  # connects, or creates the file: what cannot be shows now
 
     def write(self, shown: Shown) -> None:
         """Encode one picture; one of another size is brought to the first's."""

@@ -56,7 +56,7 @@ class WindowSink:
             stdout=subprocess.PIPE,
             stderr=None if os.environ.get("RTSR_DEBUG") == "1" else subprocess.DEVNULL,
             text=True,
-            start_new_session=True,  # Ctrl-C is the session's to answer
+            process_group=0,  # Ctrl-C is the session's to answer
         )
         self._reader = threading.Thread(target=self._read, name="rtsr-keys", daemon=True)
         self._reader.start()
