@@ -5,7 +5,7 @@ PYTHON_AV19 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3)
 BIN = .venv/bin
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test test-av19 check bench wheel-test clean
+.PHONY: setup demo test test-av19 test-e2e check bench wheel-test clean
 
 setup: .venv/.dev
 demo: .venv/.base
@@ -35,6 +35,20 @@ test-av19: .venv-av19/.done
 	@test -n "$(PYTHON_AV19)" || { echo "test-av19 needs Python 3.12 or newer: make test-av19 PYTHON_AV19=..."; exit 1; }
 	$(PYTHON_AV19) -m venv .venv-av19
 	.venv-av19/bin/python $(PIP) -e ".[onnx]" "av>=19,<20" onnx pytest hypothesis imageio-ffmpeg
+	touch $@
+
+# Live, as a user sees it: the window on an X server without a screen, streams over loopback, the page in a browser.
+test-e2e: .venv/.e2e
+	RTSR_E2E=1 $(BIN)/python -m pytest -q tests/e2e
+
+E2E_PROGRAMS = xvfb xdotool chromium
+.venv/.e2e: .venv/.dev
+	@missing=""; for program in Xvfb xdotool chromium; do command -v $$program >/dev/null || missing=yes; done; \
+	if [ -n "$$missing" ]; then \
+		run=$$(test "$$(id -u)" = 0 || echo sudo); \
+		$$run apt-get update -qq && $$run apt-get install -y -qq --no-install-recommends $(E2E_PROGRAMS); \
+	fi
+	$(BIN)/python $(PIP) -e ".[live]" playwright
 	touch $@
 
 check: .venv/.dev
