@@ -41,7 +41,7 @@ test-av19: .venv-av19/.done
 test-e2e: .venv/.e2e
 	RTSR_E2E=1 $(BIN)/python -m pytest -q tests/e2e
 
-E2E_PROGRAMS = xvfb xdotool chromium
+E2E_PROGRAMS = xvfb xdotool chromium fonts-dejavu-core
 .venv/.e2e: .venv/.dev
 	@missing=""; for program in Xvfb xdotool chromium; do command -v $$program >/dev/null || missing=yes; done; \
 	if [ -n "$$missing" ]; then \

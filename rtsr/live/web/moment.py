@@ -39,7 +39,8 @@ def pack(picture: Shown) -> Frame:
     below = height + GAP
     per_row = width // CELL
     stamp_rows = -(-BITS // per_row) * CELL
-    total = -(-(below + _even(small.y.shape[1]) + stamp_rows) // 16) * 16
+    end = below + _even(small.y.shape[1])
+    total = -(-(end + GAP + stamp_rows) // 16) * 16
     y = np.full((1, total, width), _BLACK, np.uint8)
     uv = np.full((2, total // 2, width // 2), _NEUTRAL, np.uint8)
     for frame, top in ((large, 0), (small, below)):
@@ -48,8 +49,10 @@ def pack(picture: Shown) -> Frame:
             _place(plane, pixels, top // 2)
     y[0, height : height + GAP // 2] = y[0, height - 1]
     y[0, below - GAP // 2 : below] = y[0, below]
+    y[0, end : end + GAP] = y[0, end - 1]
     uv[:, height // 2 : height // 2 + GAP // 4] = uv[:, height // 2 - 1, None]
     uv[:, (below - GAP // 2) // 2 : below // 2] = uv[:, below // 2, None]
+    uv[:, end // 2 : (end + GAP) // 2] = uv[:, end // 2 - 1, None]
     bits = stamp_bits(picture.at, small.y.shape[2], small.y.shape[1])
     for i in range(BITS):
         if bits >> (BITS - 1 - i) & 1:

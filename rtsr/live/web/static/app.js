@@ -320,6 +320,6 @@ control.addEventListener("over", ({ detail }) => {
 
 view.setSplit(true);
 view.setLine(0.5);
-Object.assign(window, { rtsr: { control, view } }); // for tests, and for the curious
+Object.assign(window, { rtsr: { control, view, camera: () => camera } }); // for tests, and for the curious
 say("Connecting …");
 control.connect();
