@@ -65,6 +65,8 @@ def add_audio(output: av.container.OutputContainer, source: Any, name: str) -> A
     wanted = audio_encoder(name)
     context = source.codec_context
     codec = av.Codec(wanted.name, "w")
+    if context.format is None:
+        raise ConfigError("FFmpeg cannot tell its sample format")
     channels = context.layout.nb_channels
     if channels > wanted.most_channels:
         raise ConfigError(f"{name} holds {wanted.most_channels} channels at most, and it has {channels}")
