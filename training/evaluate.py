@@ -101,16 +101,18 @@ def read_y(file: Path) -> Picture:
     return rgb_to_y(read_rgb(file))
 
 
-def flat_error(upscaler: Upscaler) -> tuple[int, int]:
+def flat_error(upscaler: Upscaler, step: int = 1) -> tuple[int, int]:
     """(largest error, largest spread within a patch) on flat patches of the levels 16..235, in code values.
+
+    step: 1, or 11 for every eleventh level.
 
     More than 1 shows as a fixed grid on walls and skies.
     """
     scale = upscaler.scale
-    levels, side, margin = np.arange(16, 236), 40, 14  # margin: beyond the reach of the deepest net
-    tiles = levels.reshape(11, 20).astype(np.uint8).repeat(side, 0).repeat(side, 1)
+    levels, side, margin = np.arange(16, 236, step), 40, 14  # margin: beyond the reach of the ladder's deepest
+    tiles = levels.reshape(-1, 20).astype(np.uint8).repeat(side, 0).repeat(side, 1)
     large = side * scale
-    blocks = upscaler.luma(tiles).reshape(11, large, 20, large).transpose(0, 2, 1, 3).reshape(220, large, large)
+    blocks = upscaler.luma(tiles).reshape(-1, large, 20, large).transpose(0, 2, 1, 3).reshape(-1, large, large)
     inner = blocks[:, margin * scale : -margin * scale, margin * scale : -margin * scale].astype(int)
     error = np.abs(inner - levels[:, None, None]).max()
     spread = (inner.max(axis=(1, 2)) - inner.min(axis=(1, 2))).max()

@@ -9,6 +9,14 @@ from pictures import drawing
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+RUN_ENGINES = ("test_export", "test_evaluate", "test_rgb_engines", "test_trained_engines")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What trains comes first: torch's training crashes in a process in which OpenVINO has run (2.13 and 2026.4)."""
+    items.sort(key=lambda item: item.path.stem in RUN_ENGINES and "fine_tuning_runs" not in item.name)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     """Nets this small gain nothing from more, and lose much where other work shares the cores."""

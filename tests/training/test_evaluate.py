@@ -47,7 +47,7 @@ def test_repeating_energy_by_hand() -> None:
 def test_grid_energy_of_bicubic_is_small() -> None:
     found = grid_energy(open_upscaler("bicubic:4"))
     assert found["flat"] == 0
-    assert found["gradient"] < 0.05
+    assert found["gradient"] < 0.2  # two roundings, of 1/12 each
 
 
 def test_planes_and_back() -> None:
