@@ -69,6 +69,9 @@ def live(
         typer.Option(help="Frames a second of the camera, screen or test pattern.", show_default=False),
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends.")] = False,
+    listen: Annotated[
+        bool, typer.Option("--listen", help="Wait for a sender (OBS, ...) at the --source rtmp://, rtsp:// or tcp://.")
+    ] = False,
     retry: Annotated[int, typer.Option(help="Attempts to connect to a stream again, in a row.")] = 5,
     stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
@@ -124,7 +127,7 @@ def live(
     from rtsr.live.sources import SourceChoice
 
     choice = SourceChoice(
-        webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop, retry, stall_s=stall
+        webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop, retry, stall_s=stall, listen=listen
     )
     engine = EngineChoice(scale, model, degradation, backend)
 

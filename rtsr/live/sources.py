@@ -14,13 +14,17 @@ from rtsr.live.pattern import PatternSource
 from rtsr.live.stream import AvSource, Opening, shown_url
 
 TEST_PATTERN = "testsrc"
+_LISTENING = {"rtmp": {"listen": "1"}, "tcp": {"listen": "1"}, "rtsp": {"rtsp_flags": "listen"}}
+_PICTURE_S = 15.0  # to wait for a first picture
+_SENDER_S = 3600.0  # to wait for somebody who sends
 
 
 @dataclass(frozen=True, slots=True)
 class SourceChoice:
     """One of webcam (number, name or device file), screen (region, empty for all) and source (URL, file, `testsrc`).
 
-    size, rate: asked of a camera, a screen or the test pattern. retry: attempts to connect again, in a row.
+    size, rate: asked of a camera, a screen or the test pattern. retry: attempts to connect again, in a row. listen:
+    wait for somebody who sends to the URL, instead of connecting.
     """
 
     webcam: str | None = None
@@ -31,6 +35,7 @@ class SourceChoice:
     loop: bool = False
     retry: int = 5
     stall_s: float = 5.0
+    listen: bool = False
 
 
 def open_live_source(choice: SourceChoice, notice: Callable[[str], None] = lambda sentence: None) -> LiveSource:
@@ -47,17 +52,21 @@ def open_live_source(choice: SourceChoice, notice: Callable[[str], None] = lambd
             raise ConfigError("--size is not for --screen; write its region, as --screen 640x360+0+0")
         opening = screen(choice.screen, choice.rate)
     else:
-        opening = _media(choice.source or "")
+        opening = _media(choice.source or "", choice.listen)
         if choice.size or choice.rate:
             raise ConfigError("--size and --rate are for --webcam and the test pattern; a stream has its own")
+    if choice.listen and not opening.options:
+        raise ConfigError("--listen is for --source rtmp://, rtsp:// and tcp://; udp listens anyway")
     if choice.loop and opening.kind != "file":
         raise ConfigError("--loop is for files")
     return AvSource(opening, loop=choice.loop, retry=choice.retry, stall_s=choice.stall_s, notice=notice)
 
 
-def _media(name: str) -> Opening:
+def _media(name: str, listen: bool) -> Opening:
     if "://" in name:
-        return Opening(name, shown_url(name), "stream")
+        options = _LISTENING.get(name.partition("://")[0].lower(), {}) if listen else {}
+        patience = _SENDER_S if listen else _PICTURE_S
+        return Opening(name, shown_url(name), "stream", None, options, patience_s=patience)
     path = Path(name)
     if not path.exists():
         raise SourceError(f"{path}: no such file")

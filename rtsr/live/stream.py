@@ -22,10 +22,9 @@ from rtsr.live.pictures import LivePictures
 from rtsr.threads import Slot
 
 TIME_BASE = Fraction(1, 90000)
-_OPEN_S = 15.0  # until the first picture
 _BACK_OFF_S = (0.5, 1, 2, 4, 8, 10)  # before each attempt to connect again; the last one repeats
 _STEADY_S = 10.0  # a connection that lasted this long was good: the count of attempts begins anew
-_LATE_S = 0.5  # a file this far behind its clock has stopped and goes on: the clock does too
+_LATE_S = 0.2  # a file this far behind its clock has stopped and goes on: the clock does too
 _OWN_CLOCK_S = 1.0  # a device's stamp this fresh is its capture time
 _REMOTE = "http,https,httpproxy,tcp,tls,ftp,crypto,data,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps"
 
@@ -35,6 +34,7 @@ class Opening:
     """What to open. kind: `camera`, `screen`, `stream` or `file`; format: FFmpeg's demuxer, None to find out.
 
     url and options are FFmpeg's; wished: options to do without if it does not open with them. name: for people.
+    patience_s: until the first picture.
     """
 
     url: str
@@ -43,6 +43,7 @@ class Opening:
     format: str | None = None
     options: dict[str, str] = field(default_factory=dict)
     wished: dict[str, str] = field(default_factory=dict)
+    patience_s: float = 15.0
 
 
 class AvSource:
@@ -73,6 +74,7 @@ class AvSource:
         self._notice, self._open_input = notice, open_input
         self._slot: Slot[Captured] = Slot()
         self._ready, self._closing = threading.Event(), threading.Event()
+        self._wanted = threading.Event()  # a file begins to play when somebody watches
         self._error: BaseException | None = None
         self._ears: tuple[Callable[[Sound], None], ...] = ()
         self._epoch = time.monotonic()
@@ -81,15 +83,16 @@ class AvSource:
         self._found: VideoSpec | None = None
         self._thread = threading.Thread(target=self._work, name="rtsr-read", daemon=True)
         self._thread.start()
-        if not self._ready.wait(_OPEN_S):
+        if not self._ready.wait(opening.patience_s):
             self.close()
-            raise SourceError(f"{self.name} opens, but gave no picture in {_OPEN_S:g} s")
+            raise SourceError(f"{self.name} opens, but gave no picture in {opening.patience_s:g} s")
         if self._found is None:
             self.close()
             raise self._error or SourceError(f"{self.name} ended before its first picture")
         self.spec: VideoSpec = self._found
 
     def frames(self) -> Iterator[Captured]:
+        self._wanted.set()
         # A driver can block for ever without an error; a stream's silence is noticed by the thread that reads it.
         patience = self._stall_s if self._opening.kind in ("camera", "screen") else None
         while True:
@@ -116,6 +119,7 @@ class AvSource:
 
     def close(self) -> None:
         self._closing.set()
+        self._wanted.set()
         self._slot.close()
         # A driver that blocks keeps its thread; a network read ends after stall_s at the latest.
         self._thread.join(self._stall_s + 1)
@@ -154,12 +158,14 @@ class AvSource:
         opening = self._opening
         options = dict(opening.options)
         if opening.kind == "stream":
-            options |= {"protocol_whitelist": _REMOTE, "fflags": "nobuffer"}
+            options["protocol_whitelist"] = _REMOTE
+            if not opening.url.startswith("http"):
+                options["fflags"] = "nobuffer"  # what was read to find the format is old, but a recording needs it
             if opening.url.startswith("rtsp"):
                 options.setdefault("rtsp_transport", "tcp")  # UDP loses packets, and a damaged picture stays for a GOP
         elif opening.kind == "file":
             options["protocol_whitelist"] = "file,crypto,data,pipe"
-        timeout = (max(self._stall_s, 10.0), self._stall_s) if opening.kind == "stream" else None
+        timeout = (max(self._stall_s, opening.patience_s - 5), self._stall_s) if opening.kind == "stream" else None
         try:
             if opening.wished:
                 try:
@@ -225,6 +231,9 @@ class AvSource:
                 color=pictures.color(picture),
             )
             self._ready.set()
+            if clock.paced:
+                self._wanted.wait()
+                clock.offset = (at := time.monotonic()) - (seconds or 0.0)
         self._slot.put(Captured(frame, at, number))
 
     def _note_change(self, picture: av.VideoFrame) -> None:

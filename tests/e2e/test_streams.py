@@ -1,4 +1,5 @@
-"""Streams over loopback between two processes of this build of PyAV: in by udp, http and rtmp, out by udp and rtmp."""
+"""Streams over loopback between two processes of this build of PyAV: udp, http, tcp, rtmp and rtsp in; udp, rtmp
+and rtsp out."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ output.close()
 """
 RECEIVER = """
 import sys, av
-options = {"listen": "1"} if sys.argv[1].startswith("rtmp") else {}
+options = {"rtmp": {"listen": "1"}, "rtsp": {"rtsp_flags": "listen"}}.get(sys.argv[1].partition(":")[0], {})
 count, size = 0, None
 with av.open(sys.argv[1], options=options, timeout=(60, 5)) as source:
     print("open", flush=True)
@@ -96,25 +97,28 @@ def test_http_plays_at_its_own_pace(tmp_path: Path) -> None:
     assert summary["captured"] == 25 and summary["seconds"] >= 0.9
 
 
-def test_rtmp_comes_in() -> None:
-    """The session connects as a client; the sender is another PyAV that listens."""
+@pytest.mark.parametrize(("scheme", "muxer"), [("rtmp", "flv"), ("rtsp", "rtsp"), ("tcp", "mpegts")])
+def test_a_sender_is_waited_for(scheme: str, muxer: str, tmp_path: Path) -> None:
     port = free_port()
-    listener = SENDER.replace('av.open(url, "w", format=fmt)', 'av.open(url, "w", format=fmt, options={"listen": "1"})')
-    sender = python(listener, f"rtmp://127.0.0.1:{port}/live/x", "flv", 6)
-    time.sleep(3)
-    session = live("--source", f"rtmp://127.0.0.1:{port}/live/x", "--null", "--retry", "0")
-    out, said = session.communicate(timeout=120)
-    sender.kill()
-    sender.wait()
-    if not out and "cannot be opened" in said:
-        pytest.skip("this build of FFmpeg sends RTMP to servers only")
-    assert '"input_size": [160, 96]' in out or "the stream ended" in said, said
+    url = f"{scheme}://127.0.0.1:{port}" + ("" if scheme == "tcp" else "/live/x")
+    path = tmp_path / "out.mp4"
+    session = live("--source", url, "--listen", "--record", path, "--retry", "0", "--stall", "4")
+    time.sleep(5)  # it must listen by then
+    sender = python(SENDER, url, muxer, 8)
+    _, said = session.communicate(timeout=120)
+    sender.wait(60)
+    assert session.returncode == 3, (said, sender.stderr and sender.stderr.read())
+    import av
+
+    with av.open(str(path)) as recording:
+        assert (recording.streams.video[0].width, recording.streams.video[0].height) == (320, 192)
+        assert sum(1 for _ in recording.decode(video=0)) > 5
 
 
-@pytest.mark.parametrize("scheme", ["udp", "rtmp"])
+@pytest.mark.parametrize("scheme", ["udp", "rtmp", "rtsp"])
 def test_it_is_sent(scheme: str) -> None:
     port = free_port(socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM)
-    url = f"{scheme}://127.0.0.1:{port}" + ("/live/x" if scheme == "rtmp" else "")
+    url = f"{scheme}://127.0.0.1:{port}" + ("/live/x" if scheme != "udp" else "")
     receiver = python(RECEIVER, url)
     time.sleep(3)  # it must listen by then
     session = live("--source", "testsrc", "--size", "160x96", "--to", url, "--duration", "15")
