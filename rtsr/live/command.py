@@ -70,7 +70,7 @@ def live(
     ] = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin a file again when it ends.")] = False,
     listen: Annotated[
-        bool, typer.Option("--listen", help="Wait for a sender (OBS, ...) at the --source rtmp://, rtsp:// or tcp://.")
+        bool, typer.Option("--listen", help="Wait for a sender (OBS, ...) at the --source rtmp:// or tcp://.")
     ] = False,
     retry: Annotated[int, typer.Option(help="Attempts to connect to a stream again, in a row.")] = 5,
     stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
