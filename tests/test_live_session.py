@@ -19,7 +19,6 @@ from live_fakes import FakeDevice, Gallery, picture, removed, small_ladder
 from rtsr.errors import ConfigError, SinkError, SourceError
 from rtsr.live.command import with_values
 from rtsr.live.meter import Latencies, Rate
-from rtsr.live.outputs import NullSink
 from rtsr.live.pattern import PatternSource
 from rtsr.live.screen import with_lens
 from rtsr.live.session import Session
@@ -354,9 +353,3 @@ def test_the_command_prints_its_summary_as_json() -> None:
 def test_the_command_says_what_is_wrong(arguments: tuple[str, ...], sentence: str, code: int) -> None:
     done = rtsr("live", *arguments, DISPLAY="")
     assert (done.code, sentence in done.sentence) == (code, True), done.stderr
-
-
-def test_a_null_sink_takes_everything() -> None:
-    session = pattern_session()
-    session.add(NullSink())
-    assert session.run(0.3).dropped["null"] == 0

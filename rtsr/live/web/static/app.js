@@ -91,6 +91,7 @@ async function begin(next, mine) {
 }
 
 async function watchCamera() {
+  if (!control.hello) return say("Connecting …");
   const unfit = cameraUnfit(control.hello);
   if (unfit) return sayBad(sentence(unfit));
   const mine = ++run;
@@ -265,7 +266,7 @@ $("tier").addEventListener("change", ({ target }) => control.say({ type: "tier",
 $("detail").addEventListener("input", ({ target }) => control.say({ type: "detail", amount: target.value / 100 }));
 $("way").addEventListener("change", ({ target }) => {
   wanted = target.value;
-  watch();
+  if (control.hello) watch();
 });
 $("camera-size").addEventListener("change", () => camera && showCamera());
 document.addEventListener("fullscreenchange", () => {
