@@ -162,7 +162,7 @@ def test_the_source_plays_over_each_way(page, sink: WebSink, session: SmallSessi
     )
     assert session.last is not None
     made = ScreenPictures(session.spec.color).bgr(session.last.large).mean((0, 1))[::-1]
-    assert np.abs(np.array(seen) - made).max() < 14, (seen, made)  # the pattern moves between the two
+    assert np.abs(np.array(seen) - made).max() < 30, (seen, made)  # the ramp of colours pans between the two
 
 
 def test_before_and_after_are_on_their_sides_of_the_line(page, sink: WebSink) -> None:
