@@ -264,6 +264,12 @@ def verify(
     start: Annotated[str | None, typer.Option(help="The --start that the output was cut with.", metavar="TIME")] = None,
     end: Annotated[str | None, typer.Option(help="The --end that the output was cut with.", metavar="TIME")] = None,
     no_audio: Annotated[bool, typer.Option("--no-audio", help="The output was made with --no-audio.")] = False,
+    drop_unsupported: Annotated[
+        bool, typer.Option("--drop-unsupported", help="The output was made with --drop-unsupported.")
+    ] = False,
+    pix_fmt: Annotated[
+        str | None, typer.Option(help="The --pix-fmt that the output was made with.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check that an upscaled file has everything of its original: every frame at its time, sound, tags, pictures.
@@ -272,11 +278,22 @@ def verify(
     """
     from rtsr import verify as verification
     from rtsr.errors import IncompleteError
+    from rtsr.pixels import PixelFormat
+    from rtsr.sinks.codecs import container_format
+    from rtsr.sinks.copy import plan_streams
     from rtsr.sources.media import Media
 
     begin, finish = parse_time("--start", start), parse_time("--end", end)
+    source, result = Media(input, parse_rate(rate)), Media(output)
     verdict = verification.verify(
-        Media(input, parse_rate(rate)), Media(output), start=begin, end=finish, no_audio=no_audio
+        source,
+        result,
+        plan_streams(source, container_format(Path(output))) if drop_unsupported else None,
+        begin,
+        finish,
+        PixelFormat.of(pix_fmt) if pix_fmt else None,
+        no_audio=no_audio,
+        tags=not drop_unsupported,
     )
     if as_json:
         print(json.dumps(verdict.as_dict()))

@@ -228,3 +228,19 @@ def test_titles_that_a_transport_stream_loses_are_said_before_the_start(tmp_path
     source = write_clip(tmp_path / "in.mkv", Video(pts=PTS), audio=sound)
     with pytest.raises(ConfigError, match="title of stream 1"):
         rtsr.upscale(source, tmp_path / "out.ts", scale=2, backend="reference")
+
+
+def test_what_was_left_out_by_order_is_not_missed(tmp_path: Path) -> None:
+    source = whole(tmp_path / "in.mkv")
+    made = command("upscale", source, "-o", tmp_path / "out.ts", "--backend", "reference", "--drop-unsupported")
+    assert made.code == 0, made.stderr
+    assert command("verify", source, tmp_path / "out.ts").code == IncompleteError.exit_code
+    assert command("verify", source, tmp_path / "out.ts", "--drop-unsupported").code == 0
+
+
+def test_a_pixel_format_asked_for_is_expected(tmp_path: Path) -> None:
+    source = write_clip(tmp_path / "in.mkv", Video(codec="ffv1", pix_fmt="yuv420p10le", options={}, pts=PTS))
+    options = ("--backend", "reference", "--pix-fmt", "yuv420p")
+    assert command("upscale", source, "-o", tmp_path / "out.mkv", *options).code == 0
+    assert command("verify", source, tmp_path / "out.mkv").code == IncompleteError.exit_code
+    assert command("verify", source, tmp_path / "out.mkv", "--pix-fmt", "yuv420p").code == 0
