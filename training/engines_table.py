@@ -16,9 +16,10 @@ SYSTEMS = """
 ## The systems rtsr descends from
 
 RGB generators, trained here in minutes on two CPU cores (training/LOG.md): not the published weights, and far from the
-published lengths. *Distance* is `squeeze_distance` (training/distance.py: LPIPS's construction on SqueezeNet, without
-LPIPS's learned weights; lower is closer; bicubic has 0.387 / 0.520 / 0.588). *NIQE* uses a model of its own
-(training/niqe.py; bicubic 8.62 / 8.35 / 8.21). *Flicker*: of a static shot, against bicubic.
+published lengths. Figures are those of Set5 / Set14 / BSD100. *Distance* is `squeeze_distance` (training/distance.py:
+LPIPS's construction on SqueezeNet, without LPIPS's learned weights; lower is closer; bicubic has 0.387 / 0.520 /
+0.588). *NIQE* uses a model of its own (training/niqe.py; bicubic 8.62 / 8.35 / 8.21). *Flicker*: of a static shot,
+against bicubic.
 """
 
 

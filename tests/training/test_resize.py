@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from training.evaluate import measure_sets
-from training.upscalers import open_upscaler
 from training.metrics import psnr, ssim
 from training.resize import imresize
+from training.upscalers import open_upscaler
 
 
 @pytest.mark.parametrize("name", ["Set5", "Set14", "BSD100"])
