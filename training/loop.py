@@ -75,7 +75,7 @@ def fit(step: Step, train: list[Pair], val: list[Pair], folder: Path, args: argp
             seen = {k: keep * seen.get(k, float(v)) + (1 - keep) * float(v) for k, v in terms.items()}
             if "D" not in seen:  # an adversarial loss may rise for good reasons
                 lowest = min(lowest, total := sum(seen.values()))
-                if total > DIVERGED * lowest and n - first > 100 and total > step.floor:
+                if total > DIVERGED * lowest and n - first > 100:
                     raise FloatingPointError(
                         f"diverged at step {n}: loss {total:.4g} after {lowest:.4g}; {folder}/last.pt is from before"
                     )

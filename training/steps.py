@@ -57,7 +57,6 @@ class Step:
         self.ema = deepcopy(self.G).eval()
         self.optimisers = make_optimisers(self.G, self.stage.lr, self.stage.lr_muon)
         self.nets: dict[str, nn.Module] = {"G": self.G, "ema": self.ema}
-        self.floor = 0.0  # a loss below this never counts as diverged
         self.run_G: Any = self.G  # the compiled one on a GPU
 
     def __call__(self, batch: Batch, step: int) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""VMAF and VMAF-NEG of luma frames: by an ffmpeg binary that has libvmaf, or by PyAV's filter where that has it.
+"""VMAF and VMAF-NEG of luma frames, by an ffmpeg binary that has libvmaf.
 
 The imageio-ffmpeg package ships such a binary; it is a tool of evaluation, not of the product.
 """
