@@ -24,12 +24,12 @@ demo: .venv/.base
 
 # Two processes: torch's training crashes in one in which OpenVINO has run (seen with 2.13 and 2026.4).
 test: .venv/.dev
-	$(BIN)/python -m pytest -q --ignore=tests/training
+	$(BIN)/python -m pytest -q --ignore=tests/training --ignore=tests/e2e
 	$(BIN)/python -m pytest -q tests/training
 
 # The application (not training) under PyAV 19.
 test-av19: .venv-av19/.done
-	.venv-av19/bin/python -m pytest -q --ignore=tests/training
+	.venv-av19/bin/python -m pytest -q --ignore=tests/training --ignore=tests/e2e
 
 .venv-av19/.done: pyproject.toml
 	@test -n "$(PYTHON_AV19)" || { echo "test-av19 needs Python 3.12 or newer: make test-av19 PYTHON_AV19=..."; exit 1; }
