@@ -11,6 +11,7 @@ train nano --steps 10000
 
 # A second cosine from the full rate, with L1 for most of it: worth a few hundredths.
 train balanced --name balanced-x4-clean-more --steps 7000 --init runs/balanced-x4-clean/last.pt --mse-from 0.8
+train balanced --name balanced-x4-clean-final --steps 16000 --init runs/balanced-x4-clean-more/last.pt --mse-from 0.85
 train nano --name nano-x4-clean-longer --steps 6000 --init runs/nano-x4-clean/last.pt --mse-from 0.85
 
 train fast --degradation stream --batch 8 --steps 1200 --init runs/fast-x4-clean/last.pt --mse-from 0.3
@@ -25,7 +26,7 @@ train fast --scale 2 --degradation stream --batch 8 --steps 1500 --init runs/fas
 train balanced --scale 2 --degradation stream --batch 8 --steps 800 --init runs/balanced-x2-clean/last.pt --mse-from 0.3
 train nano --scale 2 --degradation stream --batch 8 --steps 1000 --init runs/nano-x2-clean/last.pt --mse-from 0.3
 
-for run in balanced-x4-clean-more nano-x4-clean-longer fast-x4-clean \
+for run in balanced-x4-clean-final nano-x4-clean-longer fast-x4-clean \
     fast-x4-stream balanced-x4-stream nano-x4-stream \
     fast-x2-clean balanced-x2-clean nano-x2-clean fast-x2-stream balanced-x2-stream nano-x2-stream; do
     python -m training.quantize "runs/$run/last.pt" --batch 8
