@@ -21,9 +21,9 @@ from rtsr.memory import available_bytes, memory_needed, parts_to_fit
 from rtsr.options import Options
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.codecs import container_format
-from rtsr.sinks.copy import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.file import FileSink
+from rtsr.sinks.plans import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.trial import lost_tags
 from rtsr.sources.file import FileSource
 from rtsr.sources.media import Media, picture_numbers

@@ -123,7 +123,7 @@ class Slot(Generic[T]):
 
 
 class latest(Generic[T]):
-    """Run an iterable in a thread of its own, as fast as it comes; the reader gets the newest item and never an old one.
+    """Run an iterable in a thread of its own, as fast as it comes; the reader gets the newest item, never an old one.
 
         with latest(source.frames(), "capture", stop=source.close) as frames:
             for frame in frames: ...

@@ -20,7 +20,7 @@ import av.error
 
 from rtsr.errors import SourceError
 from rtsr.pixels import PixelFormat
-from rtsr.sinks.copy import StreamPlan, plan_streams
+from rtsr.sinks.plans import StreamPlan, plan_streams
 from rtsr.sources.complaints import complaints
 from rtsr.sources.media import Input, main_video, open_input
 from rtsr.verify_container import compare_attachments, compare_container

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from rtsr.sinks.copy import copy_tags, moved_chapters
+from rtsr.sinks.tags import copy_tags, moved_chapters
 from rtsr.sources.media import Input, open_input
 
 if TYPE_CHECKING:

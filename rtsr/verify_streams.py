@@ -13,8 +13,9 @@ import av.error
 import av.stream
 import numpy as np
 
-from rtsr.sinks.copy import StreamPlan, copy_tags, same_language
+from rtsr.sinks.plans import StreamPlan
 from rtsr.sinks.subtitles import Cue, read_cues
+from rtsr.sinks.tags import copy_tags, same_language
 from rtsr.sources.media import Input, open_input
 
 if TYPE_CHECKING:

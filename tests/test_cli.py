@@ -14,8 +14,8 @@ from clips import Audio, Video, decoded, steady_pts, times, write_clip
 from commands import SMALL, command, environment, rtsr
 
 from rtsr import __version__
-from rtsr.cli import parse_time
 from rtsr.errors import ConfigError
+from rtsr.parse import parse_time
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from commands import rtsr as command
 
 import rtsr
 from rtsr.errors import ConfigError
-from rtsr.sinks.copy import plan_streams
+from rtsr.sinks.plans import plan_streams
 from rtsr.sinks.subtitles import Cue, Run, one_at_a_time
 from rtsr.verify import verify
 

@@ -122,9 +122,9 @@ def live(
     if retry < 0:
         raise ConfigError(f"--retry {retry} is no number of attempts")
     from rtsr.backends import EngineChoice
-    from rtsr.cli import parse_rate
     from rtsr.live.devices import parse_size
     from rtsr.live.sources import SourceChoice
+    from rtsr.parse import parse_rate
 
     choice = SourceChoice(
         webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop, retry, stall_s=stall, listen=listen

@@ -4,11 +4,9 @@ where the container has no place for them or where that was asked for."""
 from __future__ import annotations
 
 import heapq
-import io
 import math
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -17,170 +15,16 @@ import av.container
 import av.error
 import av.stream
 
-from rtsr.errors import ConfigError
-from rtsr.sinks.audio import AUDIO_ENCODERS, COPY, USUAL, EncodedTrack, add_audio
-from rtsr.sinks.codecs import CONTAINERS, MPEGTS_CODECS
-from rtsr.sinks.subtitles import LOST, add_subtitles, conversion, lost_with, packets_of, read_cues
-from rtsr.sources.media import Input, is_cover, main_video, open_input
+from rtsr.sinks.audio import EncodedTrack, add_audio
+from rtsr.sinks.plans import StreamPlan, codec_name
+from rtsr.sinks.subtitles import add_subtitles, lost_with, packets_of, read_cues
+from rtsr.sinks.tags import copy_tags, mov_language, moved_chapters
+from rtsr.sources.media import Input, is_cover, open_input
 
-# Tags that describe the old file's making; the muxer writes its own.
-_STALE_TAGS = {"encoder", "software", "major_brand", "minor_version", "compatible_brands", "duration"}
 # Of packets that are no longer there: mkvmerge's statistics, and what Matroska says of each track.
 _STALE_STREAM_TAGS = ("bps", "number_of_", "_statistics_", "duration")
-_NEVER = "1970-01-01T00:00:00"  # the zero of a clock, which mp4 does not write
-_TIMECODE = "timecode"
-# Languages with two ISO 639-2 codes, bibliographic -> terminological, and QuickTime's own spelling of Swedish.
-SAME_LANGUAGE = {
-    **{"ger": "deu", "dut": "nld", "gre": "ell", "ice": "isl", "chi": "zho", "alb": "sqi", "mac": "mkd", "arm": "hye"},
-    **{"geo": "kat", "tib": "bod", "bur": "mya", "may": "msa", "wel": "cym", "baq": "eus", "sve": "swe"},
-    **{"fre": "fra", "rum": "ron", "cze": "ces", "slo": "slk", "per": "fas"},
-}
-# Of those, QuickTime has these in the first spelling, all others in the second; FFmpeg writes `und` for the rest.
-_MOV_FIRST = set("ger dut gre ice chi alb mac arm geo tib bur may wel baq sve".split())  # noqa: SIM905
-_FINEST_CLOCK = 7_200_000  # ticks a second; a multiple of 90 kHz, 48 kHz and 24, 25, 30 frames a second
 # Matroska keeps covers as attachments of these names.
 _COVER_TYPES = {"mjpeg": ("cover.jpg", "image/jpeg"), "png": ("cover.png", "image/png")}
-# The container tags for which mp4 has a place that every player reads. Others need its key-value atom (mdta).
-_MP4_TAGS = {
-    *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping"),
-    *("lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "episode_sort"),
-    *("season_number", "media_type", "hd_video", "compilation", "track", "disc", "tmpo", "creation_time", "timecode"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class StreamPlan:
-    """What happens to one stream of the input.
-
-    action: `upscale`, `copy`, `remake` (the muxer makes it from a tag), `convert` (to the codec `target`), `omit` (left
-    out as asked) or `drop` (left out for want of a place); reason says why for the last four.
-    """
-
-    index: int
-    kind: str
-    codec: str
-    action: str
-    reason: str = ""
-    target: str = ""
-
-    def __str__(self) -> str:
-        return f"stream {self.index} ({self.kind}, {self.codec})"
-
-
-def plan_streams(path: Input, container_format: str, audio: str | None = COPY) -> list[StreamPlan]:
-    """Decide for every stream of a file what the output container can do with it, by trying its header.
-
-    audio: what sound is to be encoded with, one of AUDIO_ENCODERS; None for no sound. Raises SourceError.
-    """
-    with open_input(path) as container:
-        main = main_video(container, path)
-        plans = []
-        for stream in container.streams:
-            codec = stream.codec_context.name if stream.codec_context else _title(stream)
-            kind = stream.type or "unknown"
-            if stream.index == main.index:
-                plans.append(StreamPlan(stream.index, kind, codec, "upscale"))
-            elif kind == "data" and _TIMECODE in main.metadata and _TIMECODE in stream.metadata:
-                plans.append(StreamPlan(stream.index, kind, _TIMECODE, "remake", "from the timecode tag"))
-            elif kind == "data" and _is_chapter_track(stream, container):
-                plans.append(StreamPlan(stream.index, kind, "chapters", "remake", "from the chapters"))
-            elif stream.discard == av.stream.Discard.all:
-                reason = "FFmpeg sets it aside, for its packets have no usable times"
-                plans.append(StreamPlan(stream.index, kind, codec, "drop", reason))
-            elif kind == "audio":
-                plans.append(_plan_sound(stream, codec, container_format, audio))
-            elif refusal := _refusal(stream, container_format):
-                plans.append(_plan_misfit(stream, kind, codec, container_format, refusal))
-            else:
-                plans.append(StreamPlan(stream.index, kind, codec, "copy"))
-        return plans
-
-
-def _plan_sound(stream: Any, codec: str, container_format: str, audio: str | None) -> StreamPlan:
-    if audio is None:
-        return StreamPlan(stream.index, "audio", codec, "omit", "as asked")
-    if refusal := _refusal(stream, container_format, audio):
-        usual = USUAL.get(container_format) if audio == COPY and stream.codec_context is not None else None
-        if usual and not _refusal(stream, container_format, usual):
-            refusal += f"; --audio-codec {usual} converts it"
-        return StreamPlan(stream.index, "audio", codec, "drop", refusal)
-    if audio == COPY:
-        return StreamPlan(stream.index, "audio", codec, "copy")
-    return StreamPlan(stream.index, "audio", codec, "convert", "as asked", audio)
-
-
-def _plan_misfit(stream: Any, kind: str, codec: str, container_format: str, refusal: str) -> StreamPlan:
-    """Text whose packaging alone does not fit is converted; anything else would lose too much."""
-    name = _codec_name(stream)
-    if kind == "subtitle" and (target := conversion(name, container_format)):
-        return StreamPlan(stream.index, kind, codec, "convert", f"{container_format} holds no {name}", target)
-    if lost := LOST.get(name):
-        refusal = f"{container_format} cannot hold it, and converting it would lose {lost}"
-    return StreamPlan(stream.index, kind, codec, "drop", refusal)
-
-
-def _is_chapter_track(stream: Any, container: av.container.InputContainer) -> bool:
-    """mp4 and mov keep chapter titles in a text track, which FFmpeg shows both as chapters and as a data stream."""
-    chapters = container.chapters()
-    return bool(chapters) and stream.codec_context is None and stream.frames == len(chapters)
-
-
-def _title(stream: Any) -> str:
-    """What its maker called a stream of no known codec."""
-    title = stream.metadata.get("title") or stream.metadata.get("handler_name") or ""
-    return "".join(character for character in title if character.isprintable()).strip() or "unknown codec"
-
-
-def _refusal(stream: Any, container_format: str, audio: str = COPY) -> str:
-    """Why a container cannot hold a stream; empty if it can. Writes a header with this stream alone into memory.
-
-    audio: what a sound stream is to be encoded with.
-    """
-    if stream.type == "audio" and stream.codec_context is None:
-        return "its codec is unknown to FFmpeg"
-    if is_cover(stream) and container_format not in ("matroska", "mp4", "mov"):
-        return f"{container_format} holds no cover pictures"
-    name = _codec_name(stream) if audio == COPY else av.Codec(AUDIO_ENCODERS[audio].name, "w").canonical_name
-    if container_format == "avi" and name == "flac":  # its header is written, its packets are refused
-        return f"avi cannot hold {'it' if audio == COPY else audio}"
-    if container_format == "mpegts" and name not in MPEGTS_CODECS:
-        return f"mpegts cannot hold {'it' if audio == COPY else audio}"
-    output = av.open(io.BytesIO(), "w", format=container_format)
-    try:
-        if stream.type == "attachment":
-            if container_format not in ("matroska", "webm"):
-                return f"{container_format} holds no attachments"
-            return ""
-        if audio == COPY:
-            output.add_stream_from_template(stream, opaque=True)
-        else:
-            add_audio(output, stream, audio)
-        output.start_encoding()
-    except ConfigError as error:
-        return str(error)
-    except (ValueError, LookupError, OSError) as error:  # FFmpegError derives from these, by cause
-        return f"{container_format} cannot hold {'it' if audio == COPY else audio} ({error})"
-    return ""
-
-
-def _mov_language(code: str) -> str:
-    """A language code in the spelling that FFmpeg's mov muxer knows."""
-    code = SAME_LANGUAGE.get(code, code)
-    return next((first for first in _MOV_FIRST if SAME_LANGUAGE[first] == code), code)
-
-
-def _only_packet(path: Input, index: int) -> bytes:
-    """The payload of a stream's first packet: a cover picture."""
-    with open_input(path) as container:
-        for packet in container.demux(container.streams[index]):
-            if packet.size:
-                return bytes(packet)
-    return b""
-
-
-def _codec_name(stream: Any) -> str:
-    """The codec's own name, where a decoder may have another (av1: libdav1d)."""
-    return stream.codec_context.codec.canonical_name if stream.codec_context else ""
 
 
 class CopiedStreams:
@@ -233,7 +77,7 @@ class CopiedStreams:
         """The output's stream for one of the input; None for a cover that was written as a Matroska attachment."""
         if is_cover(stream) and self._output.format.name == "matroska":
             picture = _only_packet(self._path, stream.index)
-            name, mime = _COVER_TYPES.get(_codec_name(stream), ("cover.jpg", "image/jpeg"))
+            name, mime = _COVER_TYPES.get(codec_name(stream), ("cover.jpg", "image/jpeg"))
             added = self._output.add_attachment(stream.metadata.get("filename", name), mime, picture)
             copy_tags({k: v for k, v in stream.metadata.items() if k not in ("filename", "mimetype")}, added.metadata)
             return None
@@ -250,7 +94,7 @@ class CopiedStreams:
             self._tracks[stream.index] = EncodedTrack(source, added, self._output.format.name, self._start, self._end)
         copy_tags(tags, added.metadata)
         if self._output.format.name == "mov" and (language := stream.metadata.get("language")):
-            added.metadata["language"] = _mov_language(language)
+            added.metadata["language"] = mov_language(language)
         if stream.type != "attachment":
             added.disposition = stream.disposition
         return added
@@ -351,73 +195,10 @@ def _dated(index: int, packets: Iterator[Any]) -> Iterator[tuple[Fraction, int, 
         yield (due or 0) * Fraction(packet.time_base), index, packet
 
 
-def same_language(one: str | None, other: str | None) -> bool:
-    """Whether two codes mean one language; none at all is `und`."""
-    one, other = one or "und", other or "und"
-    return SAME_LANGUAGE.get(one, one) == SAME_LANGUAGE.get(other, other)
-
-
-def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
-    """Copy metadata, but for the tags that only describe how the old file was made."""
-    tags = {key: value for key, value in source.items() if key.lower() not in _STALE_TAGS}
-    if "creation_time" in tags:  # FFmpeg 9 joins the header's and the key-value atom's with a semicolon
-        tags["creation_time"] = tags["creation_time"].partition(";")[0]
-        if tags["creation_time"].startswith(_NEVER):
-            del tags["creation_time"]
-    if "name" in tags and "title" not in tags:
-        tags["title"] = tags.pop("name")  # FFmpeg reads an mp4 track's title as `name` and writes it from `title`
-    target.update(tags)
-
-
-def muxer_options(container_format: str, copy_from: Input | None) -> dict[str, str]:
-    """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins."""
-    if container_format not in ("mp4", "mov") or copy_from is None:
-        return {}
-    with open_input(copy_from) as container:
-        tags = {key.lower() for key in container.metadata}
-        clocks = [Fraction(stream.time_base).denominator for stream in container.streams if stream.time_base]
-    # Edit lists, which say when each stream begins, count in the movie's own clock: milliseconds unless told otherwise.
-    options = {"movie_timescale": str(min(math.lcm(*clocks), _FINEST_CLOCK))}
-    if tags - _MP4_TAGS - _STALE_TAGS:
-        options["movflags"] = "+use_metadata_tags"
-    return options
-
-
-def moved_chapters(chapters: list[Any], start: Fraction | None, end: Fraction | None) -> list[Any]:
-    """PyAV's chapters within a trim, on the output's clock."""
-    moved = []
-    for chapter in chapters:
-        time_base = chapter["time_base"]
-        first = round(start / time_base) if start else 0
-        last = round(end / time_base) if end is not None else chapter["end"]
-        if chapter["end"] <= first or chapter["start"] >= last:
-            continue
-        begin, finish = max(chapter["start"], first) - first, min(chapter["end"], last) - first
-        moved.append({**chapter, "start": begin, "end": finish})
-    return moved
-
-
-def require_all_kept(
-    path: Input, plans: list[StreamPlan], drop_unsupported: bool, audio: str | None = COPY
-) -> list[str]:
-    """Raise ConfigError for streams the container cannot hold, unless dropping them was asked for.
-
-    audio: as for plan_streams(). Returns one notice for each stream that is converted or left out.
-    """
-    dropped = [plan for plan in plans if plan.action == "drop"]
-    if dropped and not drop_unsupported:
-        what = "; ".join(f"{plan}: {plan.reason}" for plan in dropped)
-        roomier = [suffix for suffix in (".mkv", ".mov") if _holds_all(path, CONTAINERS[suffix], audio)]
-        other = f"name an output that ends in {' or '.join(roomier)}, which holds all, or " if roomier else ""
-        them = "it" if len(dropped) == 1 else "them"
-        raise ConfigError(f"{what}. Nothing was done: {other}pass --drop-unsupported to leave {them} out")
-    notices = [f"{plan} is converted to {plan.target}: {plan.reason}" for plan in plans if plan.action == "convert"]
-    notices += [f"{plan} is left out: {plan.reason}" for plan in plans if plan.action in ("drop", "omit")]
-    if audio != COPY and not any(plan.kind == "audio" for plan in plans):
-        option = "--no-audio" if audio is None else f"--audio-codec {audio}"
-        notices.append(f"{option} has nothing to do: {path} has no sound")
-    return notices
-
-
-def _holds_all(path: Input, container_format: str, audio: str | None) -> bool:
-    return all(plan.action != "drop" for plan in plan_streams(path, container_format, audio))
+def _only_packet(path: Input, index: int) -> bytes:
+    """The payload of a stream's first packet: a cover picture."""
+    with open_input(path) as container:
+        for packet in container.demux(container.streams[index]):
+            if packet.size:
+                return bytes(packet)
+    return b""

@@ -12,10 +12,10 @@ from rtsr.errors import SinkError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.journal import Journal
 from rtsr.sinks.codecs import container_format
-from rtsr.sinks.copy import StreamPlan
 from rtsr.sinks.encoding import Encoding
 from rtsr.sinks.gif import render_gif
 from rtsr.sinks.join import Joined, join
+from rtsr.sinks.plans import StreamPlan
 from rtsr.sinks.segments import SegmentWriter
 from rtsr.sinks.video import check_video
 from rtsr.sinks.writing import says_what_failed

@@ -17,7 +17,9 @@ import av.container
 from rtsr.errors import SinkError
 from rtsr.frames import VideoSpec
 from rtsr.journal import Journal, Segment
-from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options
+from rtsr.sinks.copy import CopiedStreams
+from rtsr.sinks.plans import StreamPlan
+from rtsr.sinks.tags import copy_tags, muxer_options
 from rtsr.sinks.writing import says_what_failed
 from rtsr.sources.media import Input, ffmpeg_path, main_video, open_input
 

@@ -11,7 +11,9 @@ import av.container
 import av.error
 
 from rtsr.errors import ConfigError
-from rtsr.sinks.copy import CopiedStreams, StreamPlan, copy_tags, muxer_options, same_language
+from rtsr.sinks.copy import CopiedStreams
+from rtsr.sinks.plans import StreamPlan
+from rtsr.sinks.tags import copy_tags, muxer_options, same_language
 from rtsr.sources.media import Input, open_input
 
 _TRIED_S = Fraction(2)
