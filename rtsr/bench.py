@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from rtsr.backends import EngineChoice, open_engine
-from rtsr.bench_machine import machine, usable_cores, versions
+from rtsr.bench_machine import machine, versions
 from rtsr.bench_stages import CLIP, RATE, Cost, MainJob, make_clip, median_cost
 from rtsr.errors import ConfigError
 from rtsr.sinks.encoding import Encoding
+from rtsr.threads import usable_cores
 
 SIZE = "640x360"
 FASTEST = Encoding("libx264", preset="ultrafast")

@@ -11,13 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from rtsr import __version__
+from rtsr.threads import usable_cores
 
 _PACKAGES = ("av", "numpy", "opencv-python", "openvino", "onnxruntime", "onnxruntime-gpu")
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on, which can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:

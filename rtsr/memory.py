@@ -6,15 +6,15 @@ The figures are measured peaks of real jobs on two cores; tests/test_memory.py c
 from __future__ import annotations
 
 import math
-import os
 import re
 from pathlib import Path
 
 from rtsr.backends import Engine
 from rtsr.frames import VideoSpec
-from rtsr.manifest import Manifest, installed_engines
+from rtsr.manifest import Manifest, engines_folder, load_manifest
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.encoding import Encoder
+from rtsr.threads import usable_cores
 
 _BASE = 95 << 20  # Python, numpy, OpenCV and FFmpeg, with nothing in them
 _RUNTIME = {"openvino": 40 << 20, "onnxruntime": 60 << 20, "reference": 0}
@@ -49,10 +49,11 @@ def memory_needed(spec: VideoSpec, size: tuple[int, int], encoder: Encoder, engi
 
 def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     """What a backend holds for frames of this size while several are in flight."""
-    manifest = next((m for m in installed_engines() if m.name == engine.name), None)
-    if manifest is None:
+    path = engines_folder() / f"{engine.name}.json"
+    if not path.is_file():  # interpolation
         return 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    manifest = load_manifest(path)
+    cores = usable_cores()
     streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1
     results = (streams + (engine.backend == "openvino")) * engine.scale**2 * spec.pixels.dtype.itemsize
     return spec.width * spec.height * spec.pixels.full_planes * (results + streams * _activations(manifest))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 
@@ -16,6 +15,7 @@ from rtsr.backends.phases import bordered_shape, enlarge_chroma, fill_bordered, 
 from rtsr.errors import EngineError
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, read_engine
+from rtsr.threads import usable_cores
 
 MAX_STREAMS = 4  # each holds one output frame; more of them gain nothing once every core is busy
 
@@ -38,7 +38,7 @@ class OpenVinoEngine:
             if bits > 8:
                 self._model = deepen(self._model, bits)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {_first_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {first_line(error)}") from error
         self._bits = bits
         self._shape: tuple[int, ...] = ()
         self._requests: list[ov.InferRequest] = []
@@ -49,7 +49,7 @@ class OpenVinoEngine:
         return result
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
-        streams = min(_cores(), MAX_STREAMS)
+        streams = min(usable_cores(), MAX_STREAMS)
         # One more than streams, so that a finished request waiting to be collected leaves no core idle.
         return self._run(batches, streams, requests=streams + 1)
 
@@ -86,7 +86,7 @@ class OpenVinoEngine:
             raise EngineError(f"{self.name} was opened for {self._bits}-bit video; this has {batch.bits} bits")
         options = {
             "NUM_STREAMS": streams,
-            "INFERENCE_NUM_THREADS": _cores(),
+            "INFERENCE_NUM_THREADS": usable_cores(),
             "ENABLE_CPU_PINNING": False,  # decoder and encoder want the same cores
             "INFERENCE_PRECISION_HINT": "f32",  # what an engine leaves in float stays float: same result everywhere
         }
@@ -117,11 +117,7 @@ class OpenVinoEngine:
     def _failed(self, batch: FrameBatch, error: Exception) -> EngineError:
         """The error to raise, once the requests and their memory are given up: the next batch compiles again."""
         self.close()
-        return inference_error(self, batch, error if isinstance(error, MemoryError) else _first_line(error))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return inference_error(self, batch, error if isinstance(error, MemoryError) else first_line(error))
 
 
 def deepen(model: ov.Model, bits: int) -> ov.Model:
@@ -142,7 +138,7 @@ def deepen(model: ov.Model, bits: int) -> ov.Model:
     return ov.Model([result], [y], model.get_friendly_name())  # pyright: ignore[reportGeneralTypeIssues] - its stubs
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """OpenVINO's messages carry a C++ trace below the sentence that matters."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     return lines[0] if lines else str(error)

@@ -12,6 +12,7 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
+from rtsr.backends.openvino import first_line
 from rtsr.backends.phases import BORDER, resite
 from rtsr.errors import EngineError
 from rtsr.frames import ColorTags, FrameBatch
@@ -45,7 +46,7 @@ class RgbEngine:
             if bits > 8:
                 self._model = deepen(self._model, bits)
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {_first_line(error)}") from error
+            raise EngineError(f"OpenVINO cannot read engine {manifest.name}: {first_line(error)}") from error
         self._shapes: tuple[tuple[int, ...], ...] = ()
         self._request: ov.InferRequest | None = None
 
@@ -116,7 +117,7 @@ class RgbEngine:
         except (RuntimeError, MemoryError) as error:
             self.close()
             raise inference_error(
-                self, batch, error if isinstance(error, MemoryError) else _first_line(error)
+                self, batch, error if isinstance(error, MemoryError) else first_line(error)
             ) from error
         y_out = y_out[..., s * BORDER : s * (BORDER + height), s * BORDER : s * (BORDER + width)]
         return y_out.copy(), uv_out[..., s * top : -s * top, s * left : -s * left].copy()
@@ -181,7 +182,3 @@ def deepen(model: ov.Model, bits: int) -> ov.Model:
         samples.output(0).set_names({name})
         results.append(ops.result(samples))
     return ov.Model(results, inputs, model.get_friendly_name())  # pyright: ignore[reportGeneralTypeIssues] - its stubs
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
