@@ -4,7 +4,7 @@ import csv
 import hashlib
 import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from training import degradations
 from training.metrics import rgb_to_y
 from training.resize import imresize
 
+DEGRADATIONS = ("clean", "kernels", "nearest", "stream", "wild")  # nearest: one of the kernels alone, to compare
 IMAGES = {".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp"}
 
 
@@ -112,11 +113,13 @@ def clean_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int = 1
     return [Pair(rgb_to_y(pair.hr), rgb_to_y(pair.lr)) if channels == 1 else pair for pair in pairs]
 
 
-def kernel_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int = 1) -> list[Pair]:
-    """Each picture three times, shrunk by nearest, bilinear and bicubic."""
+def kernel_pairs(
+    pictures: list[NDArray[np.uint8]], scale: int, channels: int = 1, kernels: Sequence[str] = degradations.KERNELS
+) -> list[Pair]:
+    """Each picture once per kernel: shrunk by nearest, bilinear and bicubic."""
     cut = [crop_to_multiple(rgb, scale) for rgb in pictures]
     cut = [rgb_to_y(rgb) for rgb in cut] if channels == 1 else cut
-    return [Pair(hr, degradations.shrink(hr, scale, kernel)) for hr in cut for kernel in degradations.KERNELS]
+    return [Pair(hr, degradations.shrink(hr, scale, kernel)) for hr in cut for kernel in kernels]
 
 
 def coded_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int, profile: str) -> list[Pair]:
@@ -128,12 +131,14 @@ def coded_pairs(pictures: list[NDArray[np.uint8]], scale: int, channels: int, pr
 
 
 def make_pairs(pictures: list[NDArray[np.uint8]], scale: int, degradation: str, channels: int = 1) -> list[Pair]:
-    """Pairs under a profile: clean, kernels, stream or wild. channels: 1 luma, 3 RGB."""
+    """Pairs under one of DEGRADATIONS. channels: 1 luma, 3 RGB."""
     match degradation:
         case "clean":
             return clean_pairs(pictures, scale, channels)
         case "kernels":
             return kernel_pairs(pictures, scale, channels)
+        case "nearest":
+            return kernel_pairs(pictures, scale, channels, ["nearest"])
         case _:
             return coded_pairs(pictures, scale, channels, degradation)
 

@@ -11,14 +11,16 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from training import checkpoint, parallel, recipe
-from training.data import DataError, Pair, load_pairs
+from training.data import DEGRADATIONS, DataError, Pair, load_pairs, sample
 from training.loop import fit
 from training.perceptual import Backbone
 from training.recipe import Recipe, Stage
+from training.reopen import take_over
 from training.steps import Detail, Fidelity, Helpers
 
 PERCEPTUAL = Path("../shared/weights/vgg19_16x_small_encoder.safetensors")
@@ -41,10 +43,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("tier", choices=recipe.NAMES, metavar="RECIPE", help=", ".join(recipe.NAMES))
     p.add_argument("--stage", choices=("fidelity", "detail"), help="only this one")
     p.add_argument("--scale", type=int, default=4, choices=(2, 3, 4))
-    p.add_argument("--degradation", choices=("clean", "kernels", "stream", "wild"), help="default: the recipe's")
+    p.add_argument("--degradation", choices=DEGRADATIONS, help="default: the recipe's")
     p.add_argument("--data", type=Path, default=Path("../shared/data/train"), help="folder of pictures or tar shards")
     p.add_argument("--name", help="folder under runs/; default RECIPE-xSCALE-DEGRADATION, -detail behind it")
-    p.add_argument("--init", type=Path, help="checkpoint to start from; its layers are taken where the shapes agree")
+    p.add_argument("--init", type=Path, help="checkpoint (layers of equal shape are taken over) or float engine")
     p.add_argument("--teacher", type=Path, help="checkpoint of the teacher; default: its recipe's own run")
     p.add_argument("--perceptual", type=Path, help=f"backbone of the content losses; default {PERCEPTUAL}")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -109,11 +111,14 @@ def run_stage(given: argparse.Namespace, name: str) -> bool:
     chosen, stage, args = settle(given, name)
     torch.manual_seed(args.seed)
     G = chosen.generator(args.scale)
+    train, val = pairs_of(args, chosen.channels)
     if init := args.init or (run_folder(given, "fidelity") / "last.pt" if name == "detail" else None):
         if not init.exists():
             raise DataError(f"{init} is missing: train the fidelity stage first, or give --init")
-        warm_start(G, checkpoint.load(init)["ema"])
-    train, val = pairs_of(args, chosen.channels)
+        if init.suffix == ".onnx":
+            take_over(G, init, sample(train, args.scale, 32, args.crop, np.random.default_rng(args.seed)).lr)
+        else:
+            warm_start(G, checkpoint.load(init)["ema"])
     helpers = Helpers(open_backbone(args.perceptual, stage), open_teacher(args, chosen, stage))
     if helpers.teacher is not None and stage.losses.teacher:
         from training.teach import taught
