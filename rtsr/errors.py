@@ -42,3 +42,9 @@ class IncompleteError(RtsrError):
     """The job ran to its end, but something of the input is not in the output."""
 
     exit_code = 6
+
+
+def first_line(error: Exception) -> str:
+    """The sentence that matters of another library's message: OpenVINO's carry a C++ trace below it."""
+    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
+    return lines[0] if lines else type(error).__name__

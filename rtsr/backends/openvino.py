@@ -12,7 +12,7 @@ import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
 from rtsr.backends.phases import bordered_shape, enlarge_chroma, fill_bordered, interleave
-from rtsr.errors import EngineError
+from rtsr.errors import EngineError, first_line
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, read_engine
 from rtsr.threads import usable_cores
@@ -136,9 +136,3 @@ def deepen(model: ov.Model, bits: int) -> ov.Model:
     samples = ops.convert(ops.clamp(ops.round(deep, "half_to_even"), 0.0, white), "u16")
     result = ops.transpose(samples, np.array([0, 2, 3, 1]))
     return ov.Model([result], [y], model.get_friendly_name())  # pyright: ignore[reportGeneralTypeIssues] - its stubs
-
-
-def first_line(error: Exception) -> str:
-    """OpenVINO's messages carry a C++ trace below the sentence that matters."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
-    return lines[0] if lines else str(error)

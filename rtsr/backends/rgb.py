@@ -12,9 +12,8 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
-from rtsr.backends.openvino import first_line
 from rtsr.backends.phases import BORDER, resite
-from rtsr.errors import EngineError
+from rtsr.errors import EngineError, first_line
 from rtsr.frames import ColorTags, FrameBatch
 from rtsr.manifest import Manifest, read_engine
 
