@@ -2,7 +2,8 @@
 
 `journal.jsonl` begins with the job's identity; every further line is one finished segment. A line is written, and
 forced to disk, only after its segment file is complete there, so that a kill or a power cut at any moment costs the
-segment in work and nothing else. A torn last line is a segment that was not finished.
+segment in work and nothing else. A torn last line is a segment that was not finished. Lines come in the order in which
+segments were finished, which is not the film's where several devices share the work.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from bisect import insort
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +25,13 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A finished piece of the video. first_pts, last_pts: in the input's time base. clean: up to here the input needed
-    no repair and lost nothing, so that decoding may go on from here."""
+    """A finished piece of the video. index: its place among all. first_pts, last_pts: in the input's time base. clean:
+    up to here the input needed no repair and lost nothing, so that decoding may go on from here. first_picture,
+    next_picture: digests of what was decoded as its first picture and as the one behind it, where it was made by
+    itself; the neighbours must have the same."""
 
     file: str
+    index: int
     frames: int
     first_pts: int
     last_pts: int
@@ -34,6 +39,8 @@ class Segment:
     size: int
     sha256: str
     clean: bool
+    first_picture: str = ""
+    next_picture: str = ""
 
 
 class Journal:
@@ -46,7 +53,7 @@ class Journal:
     def __init__(self, output: Path, identity: dict[str, Any], restart: bool = False):
         self.folder = output.with_name(output.name + ".rtsr")
         self.segments: list[Segment] = []
-        self._output = output
+        self._identity = identity
         try:
             self.folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -77,9 +84,23 @@ class Journal:
         return sum(segment.frames for segment in self.segments)
 
     def add(self, segment: Segment) -> None:
-        """Note a segment whose file is complete on disk."""
+        """Note a segment whose file is complete on disk, whichever of its place is done already."""
         self._append(asdict(segment))
-        self.segments.append(segment)
+        insort(self.segments, segment, key=lambda known: known.index)
+
+    def keep_prefix(self) -> None:
+        """Forget what lies behind a segment that is not done: to go on in one go."""
+        self.drop_from(next((i for i, s in enumerate(self.segments) if s.index != i), len(self.segments)))
+
+    def drop_from(self, index: int) -> None:
+        """Forget the segments from that place on."""
+        dropped = [segment for segment in self.segments if segment.index >= index]
+        if not dropped:
+            return
+        self.segments = [segment for segment in self.segments if segment.index < index]
+        self._rewrite()
+        for segment in dropped:
+            (self.folder / segment.file).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Forget the finished segments: the job is done, or given up."""
@@ -98,22 +119,20 @@ class Journal:
                 f"{self.folder} holds an unfinished job with another {' and '.join(changed)}; "
                 "give the same command again to go on with it, or pass --restart to begin anew"
             )
-        for line in lines[1:]:
-            segment = Segment(**line)
-            if sha256_of(self.folder / segment.file) != segment.sha256:
-                break  # this one and what follows it are done again
-            self.segments.append(segment)
+        for segment in (Segment(**line) for line in lines[1:]):
+            if sha256_of(self.folder / segment.file) == segment.sha256:  # else it is done again
+                insort(self.segments, segment, key=lambda known: known.index)
         if len(self.segments) + 1 < len(lines) or not path.read_bytes().endswith(b"\n"):
-            self._rewrite(identity)
+            self._rewrite()
         known = {segment.file for segment in self.segments} | {_NAME, "lock"}
         for leftover in self.folder.iterdir():
             if leftover.name not in known:
                 leftover.unlink()
 
-    def _rewrite(self, identity: dict[str, Any]) -> None:
+    def _rewrite(self) -> None:
         path = self.folder / (_NAME + ".tmp")
         path.unlink(missing_ok=True)
-        for line in (identity, *(asdict(segment) for segment in self.segments)):
+        for line in (self._identity, *(asdict(segment) for segment in self.segments)):
             self._append(line, path)
         path.replace(self.folder / _NAME)
 

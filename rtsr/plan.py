@@ -20,8 +20,8 @@ from rtsr.frames import Frame, FrameBatch, VideoSpec
 from rtsr.job import Job, expected_frames, prepared
 from rtsr.memory import memory_needed
 from rtsr.options import Options
-from rtsr.sinks.segments import SEGMENT_S
 from rtsr.sinks.video import EncodedVideo
+from rtsr.sources.cuts import SEGMENT_S
 from rtsr.sources.file import FileSource
 
 SAMPLE_FRAMES = 48

@@ -68,9 +68,9 @@ def verify(
     Raises SourceError when one of the files cannot be opened.
     """
     verdict = Verdict()
-    with complaints() as errors:  # demuxers skip what they cannot read
+    with complaints() as heard:  # demuxers skip what they cannot read
         before = _read(source, start, end)
-    verdict.findings += [f"the input is damaged: {error}" for error in errors if _HARMLESS not in error]
+    verdict.findings += [f"the input is damaged: {error}" for error in heard.told() if _HARMLESS not in error]
     after = _read(output, None, None)
     compare_stated(source, output, pixels, verdict)
     video_in, video_out = before.pop(0), after.pop(0)

@@ -47,7 +47,10 @@ def copy_tags(source: dict[str, str], target: dict[str, str]) -> None:
 
 
 def muxer_options(container_format: str, copy_from: Input | None) -> dict[str, str]:
-    """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins."""
+    """Options that make the muxer keep every container tag of a file, and the moment at which each stream begins; and
+    write the same bytes each time."""
+    if container_format in ("matroska", "webm"):
+        return {"fflags": "+bitexact"}  # no random identifiers
     if container_format not in ("mp4", "mov") or copy_from is None:
         return {}
     with open_input(copy_from) as container:

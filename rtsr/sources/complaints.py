@@ -12,24 +12,32 @@ import av.logging
 MOST = 3  # told of an input that is damaged all over
 
 
+class Complaints:
+    """What was logged so far."""
+
+    def __init__(self, logs: list[tuple[int, str, str]]):
+        self._logs = logs
+
+    def told(self) -> list[str]:
+        """Each error once."""
+        lines = (f"{' '.join(text.split())} ({name})" for level, name, text in self._logs if level <= av.logging.ERROR)
+        return list(dict.fromkeys(lines))[:MOST]
+
+    def forget(self) -> None:
+        self._logs.clear()
+
+
 @contextmanager
-def complaints() -> Iterator[list[str]]:
-    """Errors that FFmpeg logs in this thread meanwhile, each once; in the list when the block is left.
+def complaints() -> Iterator[Complaints]:
+    """Errors that FFmpeg logs in this thread meanwhile.
 
     No codec may run threads of its own here: one that logs waits for Python, which may be waiting for the codec.
     """
-    found: list[str] = []
     before = av.logging.get_level()
     logging.getLogger("libav").addHandler(logging.NullHandler())  # else Python prints what other threads log
     av.logging.set_level(av.logging.ERROR)
     try:
         with av.logging.Capture() as logs:
-            try:
-                yield found
-            finally:
-                lines = (
-                    f"{' '.join(text.split())} ({name})" for level, name, text in logs if level <= av.logging.ERROR
-                )
-                found += list(dict.fromkeys(lines))[:MOST]
+            yield Complaints(logs)
     finally:
         av.logging.set_level(before)

@@ -29,20 +29,25 @@ def deinterlaced(decoded: Iterable[Decoded], mode: str) -> Iterator[Decoded]:
     """One picture out for each one in, with its pts: bwdif (Weston's three-field filter and yadif's edges).
 
     mode `auto`: interlaced pictures only, others pass untouched; `on`: all; `off`: none. A picture depends on its two
-    neighbours and nothing else, so that decoding may begin anywhere before it.
+    neighbours and nothing else, so that decoding may begin anywhere before them.
     """
     graph: av.filter.Graph | None = None
-    waiting: deque[Decoded] = deque()
+    waiting: deque[Decoded | None] = deque()
+    before: Decoded | None = None  # the picture that passed last
     shape = None
     for item in decoded:
         picture = item.picture
         if (picture.format.name, picture.width, picture.height) != shape:
             yield from _drain(graph, waiting)
-            graph, shape = None, (picture.format.name, picture.width, picture.height)
+            graph, before, shape = None, None, (picture.format.name, picture.width, picture.height)
         if graph is None and (mode == "on" or (mode == "auto" and item.is_interlaced)):
             graph = _bwdif(picture, "all" if mode == "on" else "interlaced")
+            if before is not None:  # only to be a neighbour
+                waiting.append(None)
+                graph.push(before.picture)
         if graph is None:
             yield item
+            before = item
             continue
         waiting.append(item)
         graph.push(picture)
@@ -61,16 +66,17 @@ def _bwdif(picture: av.VideoFrame, which: str) -> av.filter.Graph:
     return graph
 
 
-def _ready(graph: av.filter.Graph, waiting: deque[Decoded]) -> Iterator[Decoded]:
+def _ready(graph: av.filter.Graph, waiting: deque[Decoded | None]) -> Iterator[Decoded]:
     while True:
         try:
             picture = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
-        yield replace(waiting.popleft(), picture=picture)
+        if (item := waiting.popleft()) is not None:
+            yield replace(item, picture=picture)
 
 
-def _drain(graph: av.filter.Graph | None, waiting: deque[Decoded]) -> Iterator[Decoded]:
+def _drain(graph: av.filter.Graph | None, waiting: deque[Decoded | None]) -> Iterator[Decoded]:
     if graph is not None:
         graph.push(None)
         yield from _ready(graph, waiting)

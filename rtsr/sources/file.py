@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import islice
 
 import av
 import av.container
@@ -15,7 +16,9 @@ import av.video.stream
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
 from rtsr.sources.complaints import complaints
+from rtsr.sources.cuts import Cut, Key, picture_digest
 from rtsr.sources.deinterlace import Decoded, deinterlaced
+from rtsr.sources.findings import Findings
 from rtsr.sources.media import Input, as_media, count_packets, decoder_of, last_moment, main_video, open_input
 from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_beside, pixel_format
 
@@ -23,6 +26,7 @@ from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_bes
 _SITINGS = {1: ChromaSiting.LEFT, 2: ChromaSiting.CENTER, 3: ChromaSiting.TOPLEFT}
 # Containers with an index that seeks to a keyframe at or before the target; MPEG-TS can land after it.
 _SEEKABLE = {"mov", "mp4", "matroska", "webm"}
+_SEEK_AHEAD_S = (0, 20)  # of a packet to meet: MPEG-TS lands up to two keyframes after what it is asked for
 # Containers that state their real duration, so that a file cut short shows.
 _QUICK_PIXELS = 1280 * 720
 _STATED_DURATION = {"mov", "mp4", "matroska", "webm", "flv", "avi"}
@@ -49,6 +53,7 @@ class FileSource:
         self._deinterlace, self._keep_alpha = deinterlace, keep_alpha
         self._after: int | None = None
         self._may_seek = True
+        self._part: Cut | None = None
         self._container, self._stream = self._open()
         try:
             first = self._decode_first()
@@ -59,51 +64,35 @@ class FileSource:
             self._container.close()
             raise
         self._reader = PlaneReader(self.spec.pixels)
-        self._undecodable: list[float] = []
-        self._corrupt = self._repaired = self._transparent = self._interlaced = 0
-        self._changes: list[str] = []
-        self._complaints: list[str] = []
-        self._cut_short: str | None = None
+        self.found = Findings()
+        self.part_pictures = "", ""  # digests; see only()
 
     @property
     def damage(self) -> list[str]:
-        sentences = []
-        if self._undecodable:
-            when = ", ".join(f"{t:.3f} s" for t in self._undecodable[:5])
-            sentences.append(f"{len(self._undecodable)} packets did not decode (near {when})")
-        if self._corrupt:
-            sentences.append(f"{self._corrupt} frames were decoded from damaged data")
-        if self._transparent:
-            sentences.append(
-                f"{self._transparent} pictures are transparent, which the first is not; "
-                "a --pix-fmt with alpha (such as yuva420p or gbrap) keeps that"
-            )
-        if self._cut_short:
-            sentences.append(self._cut_short)
-        return sentences
+        return self.found.damage()
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing so far needed repair or was lost."""
-        return not (self._undecodable or self._corrupt or self._repaired or self._transparent)
+        return self.found.is_clean
 
     @property
     def notices(self) -> list[str]:
         """What had to be mended or changed without losing anything."""
-        sentences = list(self._changes)
-        if self._repaired:
-            what = "frames had no usable timestamp; each was put behind the frame before it"
-            sentences.append(f"{self._repaired} {what}")
-        if self._interlaced and not self.is_interlaced and self._deinterlace == "auto":
-            sentences.append(f"{self._interlaced} interlaced frames were deinterlaced (bwdif)")
-        if self._complaints:
-            sentences.append(f"the picture may be damaged: FFmpeg said {'; '.join(self._complaints)}")
-        return sentences
+        return self.found.notices(not self.is_interlaced and self._deinterlace == "auto")
 
     def resume(self, after_pts: int, may_seek: bool) -> None:
         """Let frames() begin with the first frame behind after_pts. may_seek: False decodes all that comes before, so
         that repairs and damage there are found again."""
         self._after, self._may_seek = after_pts, may_seek
+
+    def only(self, part: Cut) -> None:
+        """Let frames() yield one part of the film and nothing else, exactly as it would among all others.
+
+        What is found counts for this part alone. part_pictures are then the digests of its first picture and of the
+        one behind it, empty where there is none: the neighbour parts must have the same ones.
+        """
+        self._part = part
 
     def frames(self) -> Iterator[Frame]:
         last: Frame | None = None
@@ -118,17 +107,27 @@ class FileSource:
                 continue
             if self._end is not None and seconds >= self._end:
                 break
-            self._corrupt += decoded.is_corrupt  # before the resumed part too: an earlier run's damage is damage still
-            self._interlaced += decoded.is_interlaced
+            if self._part is not None and pts < self._part.begin:
+                continue
+            if self._part is not None and self._part.end is not None and pts >= self._part.end:
+                self._note_picture(decoded.picture)
+                if last is not None:
+                    yield replace(last, duration=pts - last.pts)
+                return
+            self.found.corrupt += decoded.is_corrupt  # before the resumed part too: what was damaged is damaged still
+            self.found.interlaced += decoded.is_interlaced
             if self._after is not None and pts <= self._after:
                 continue
             if last is not None:
                 yield replace(last, duration=pts - last.pts)
+            elif self._part is not None:
+                self._note_picture(decoded.picture)
             last = self._frame(decoded.picture, pts, duration)
         if last is not None:
             last = replace(last, duration=self._rest(last))
             yield last
-        self._check_end(last, packets)
+        if self._part is None:
+            self._check_end(last, packets)
 
     def close(self) -> None:
         self._container.close()
@@ -201,31 +200,31 @@ class FileSource:
         if not self._listens(self._stream):
             yield from self._decode()
             return
-        with complaints() as errors:
+        with complaints() as heard:
             try:
-                yield from self._decode()
+                for decoded in self._decode():
+                    if self._part is not None and decoded.pts == self._part.begin:
+                        heard.forget()  # of the pictures before it, which may lack what they refer to
+                    yield decoded
             finally:
-                self._complaints = errors
+                self.found.complaints = heard.told()
 
     def _decode(self) -> Iterator[Decoded]:
         """Every picture from the start of the trim on."""
         # The first picture has been taken out already, and not every container can seek back to its start.
         self._container.close()
         self._container, self._stream = self._open()
-        target = int(self._start / self.spec.time_base) if self._start else None
-        if self._after is not None and self._may_seek:
-            target = self._after
-        if target is not None and _SEEKABLE & set(self._container.format.name.split(",")):
-            self._container.seek(target, stream=self._stream, backward=True)
-        packets = 0
-        decoder = decoder_of(self._stream)
+        packets, decoder = 0, None
         try:
-            for packet in self._container.demux(self._stream):
+            for packet in self._packets():
                 packets += packet.size > 0
+                decoder = decoder or decoder_of(self._stream)  # of the container that _packets() ended up with
                 try:
                     pictures = decoder.decode(packet)
                 except av.error.InvalidDataError:
-                    self._undecodable.append(float((packet.pts or packet.dts or 0) * self.spec.time_base))
+                    if self._part is not None and not self._part.holds(packet.pts):
+                        continue
+                    self.found.undecodable.append(float((packet.pts or packet.dts or 0) * self.spec.time_base))
                     continue
                 for picture in pictures:
                     yield Decoded(
@@ -237,9 +236,57 @@ class FileSource:
                         packets,
                     )
         except av.error.InvalidDataError as error:
-            self._cut_short = f"reading stopped after {packets} packets: {error.strerror}"
+            self.found.cut_short = f"reading stopped after {packets} packets: {error.strerror}"
         except av.error.FFmpegError as error:
             raise SourceError(f"{self.path}: reading failed after {packets} packets: {error.strerror}") from error
+
+    def _packets(self) -> Iterator[av.Packet]:
+        """Packets from where decoding has to begin."""
+        if self._part is not None:
+            yield from self._packets_from(self._part.key)
+            return
+        target = int(self._start / self.spec.time_base) if self._start else None
+        if self._after is not None and self._may_seek:
+            target = self._after
+        if target is not None and _SEEKABLE & set(self._container.format.name.split(",")):
+            self._container.seek(target, stream=self._stream, backward=True)
+        yield from self._container.demux(self._stream)
+
+    def _packets_from(self, key: Key) -> Iterator[av.Packet]:
+        """Packets from a known one on: after a seek if that is met there, else by reading all that is before it."""
+        if key.index and self._container.format.name != "image2":  # numbered pictures have no order to seek in
+            for ahead_s in _SEEK_AHEAD_S:
+                target = key.pts - int(ahead_s / self.spec.time_base)
+                try:
+                    self._container.seek(target, stream=self._stream, backward=True)
+                    found = self._until_key(key)
+                    first = next(found, None)
+                except av.error.FFmpegError:  # not every container can
+                    break
+                if first is not None:
+                    yield first
+                    yield from found
+                    return
+            self._container.close()
+            self._container, self._stream = self._open()
+        packets = (packet for packet in self._container.demux(self._stream) if packet.size)
+        yield from islice(packets, key.index, None)
+
+    def _until_key(self, key: Key) -> Iterator[av.Packet]:
+        """Packets from that one on; none if the seek went too far."""
+        packets = self._container.demux(self._stream)
+        for packet in packets:
+            if (packet.pts, packet.dts, packet.size) == (key.pts, key.dts, key.size):
+                yield packet
+                yield from packets
+            elif packet.dts is not None and key.dts is not None and packet.dts > key.dts:
+                return
+
+    def _note_picture(self, picture: av.VideoFrame) -> None:
+        """Remember the first picture of the part, or the one behind it."""
+        digest = picture_digest(*self._reader.planes(picture))
+        first, _ = self.part_pictures
+        self.part_pictures = (first, digest) if first else (digest, "")
 
     def _timestamp(self, picture: Decoded, previous: tuple[int, int] | None) -> tuple[int, int]:
         """pts and duration of a picture; a missing pts is continued from the frame before, one that does not rise is
@@ -251,10 +298,10 @@ class FileSource:
         if pts is None:
             step = previous[1] or (int(1 / (self.spec.rate * self.spec.time_base)) if self.spec.rate else 1)
             pts = previous[0] + max(step, 1)
-            self._repaired += 1
+            self.found.repaired += 1
         elif pts <= previous[0]:
             pts = previous[0] + 1  # the least that keeps the order, so that the frames after it are in time again
-            self._repaired += 1
+            self.found.repaired += 1
         return pts, duration
 
     def _rest(self, last: Frame) -> int:
@@ -278,7 +325,7 @@ class FileSource:
         if found is None:
             raise SourceError(f"{self.path}: the pixel format changes to {picture.format.name}, which is not supported")
         if found.alpha and not spec.pixels.alpha:
-            self._transparent += not is_opaque(picture, found)
+            self.found.transparent += not is_opaque(picture, found)
             found = found.without_alpha()
         if found != spec.pixels:
             self._changed(f"the pixels change from {spec.pixels} to {found}", "they are converted back", pts)
@@ -287,8 +334,7 @@ class FileSource:
 
     def _changed(self, what: str, then: str, pts: int) -> None:
         """Note a change of the stream once."""
-        if not any(sentence.startswith(what) for sentence in self._changes):
-            self._changes.append(f"{what} at {float(pts * self.spec.time_base):.3f} s; {then}")
+        self.found.changes.setdefault(what, (float(pts * self.spec.time_base), then))
 
     def _check_end(self, last: Frame | None, packets: int) -> None:
         """Tell a file that was cut short: fewer packets or less time than its own header states."""
@@ -296,20 +342,22 @@ class FileSource:
             if self._after is not None:
                 return  # all had been done before
             raise SourceError(f"{self.path}: no frame lies between --start and --end")
-        if self._cut_short or self._start is not None or self._end is not None:
+        if self.found.cut_short or self._start is not None or self._end is not None:
             return
         if self._after is not None and self._may_seek:
             packets = count_packets(self.path)
         formats = set(self._container.format.name.split(","))
         empty = 2 if "avi" in formats else 0  # chunks that stand for a delay are counted there and hold nothing
         if self.spec.frames and packets + empty < self.spec.frames:
-            self._cut_short = f"the file ends early: its header states {self.spec.frames} frames, {packets} are there"
+            self.found.cut_short = (
+                f"the file ends early: its header states {self.spec.frames} frames, {packets} are there"
+            )
             return
         if not self.spec.frames and formats & _STATED_DURATION and self._container.duration:
             stated = self._stated_end(formats)
             missing = float(stated - (last.pts + last.duration) * last.time_base)
             if missing > 0.9 and missing > 0.02 * float(stated) and stated - last_moment(self.path) > Fraction(1, 2):
-                self._cut_short = f"the file ends {missing:.1f} s before the duration that its header states"
+                self.found.cut_short = f"the file ends {missing:.1f} s before the duration that its header states"
 
     def _stated_end(self, formats: set[str]) -> Fraction:
         """When the file ends, as its header says; Matroska counts from zero, the others from the first packet."""
