@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from rtsr import __version__
-from rtsr.errors import ConfigError, RtsrError
+from rtsr.errors import ConfigError, Interrupted, RtsrError
 from rtsr.live.command import LiveCommand, live
 from rtsr.parse import parse_pairs, parse_rate, parse_time
 
@@ -324,12 +324,6 @@ def engines(as_json: JsonOption = False) -> None:
 
 
 app.command(cls=LiveCommand)(live)
-
-
-class Interrupted(RtsrError):
-    """Ctrl-C or a polite kill."""
-
-    exit_code = 130
 
 
 @contextmanager

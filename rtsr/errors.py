@@ -44,6 +44,12 @@ class IncompleteError(RtsrError):
     exit_code = 6
 
 
+class Interrupted(RtsrError):
+    """Ctrl-C or a polite kill."""
+
+    exit_code = 130
+
+
 def first_line(error: Exception) -> str:
     """The sentence that matters of another library's message: OpenVINO's carry a C++ trace below it."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]

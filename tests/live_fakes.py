@@ -72,13 +72,14 @@ class Gallery:
         self.closed = 0
         self._fail_at, self._slow_s = fail_at, slow_s
 
-    def show(self, picture: Shown) -> None:
+    def show(self, picture: Shown) -> bool:
         from rtsr.errors import SinkError
 
         if self._fail_at is not None and len(self.pictures) >= self._fail_at:
             raise SinkError("the gallery is full")
         time.sleep(self._slow_s)
         self.pictures.append(picture)
+        return True
 
     def close(self) -> None:
         self.closed += 1

@@ -18,13 +18,13 @@ from live_fakes import FakeDevice, Gallery, picture, removed, small_ladder
 
 from rtsr.errors import ConfigError, SinkError, SourceError
 from rtsr.live.command import with_values
+from rtsr.live.hold import RateHolder
 from rtsr.live.meter import Latencies, Rate
 from rtsr.live.pattern import PatternSource
 from rtsr.live.screen import with_lens
 from rtsr.live.session import Session
 from rtsr.live.sources import SourceChoice, open_live_source
 from rtsr.live.stream import AvSource, Opening
-from rtsr.live.tiers import RateHolder
 from rtsr.live.view import with_overlay, with_split
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from rtsr.errors import ConfigError
+from rtsr.errors import ConfigError, Interrupted, SinkError
 
 if TYPE_CHECKING:
     from rtsr.live.session import Session
@@ -72,7 +73,14 @@ def live(
     listen: Annotated[
         bool, typer.Option("--listen", help="Wait for a sender (OBS, ...) at the --source rtmp:// or tcp://.")
     ] = False,
-    retry: Annotated[int, typer.Option(help="Attempts to connect to a stream again, in a row.")] = 5,
+    retry: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Attempts to connect again, in a row: to a --source (5 if not told) and to a --to (0 if not told).",
+            show_default=False,
+        ),
+    ] = None,
     stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
     model: Annotated[str, typer.Option(help="The best tier to use: nano, fast or balanced.")] = "balanced",
@@ -119,7 +127,7 @@ def live(
         _list(as_json)
         return
     _check_positive(("--duration", duration), ("--stall", stall))
-    if retry < 0:
+    if retry is not None and retry < 0:
         raise ConfigError(f"--retry {retry} is no number of attempts")
     from rtsr.backends import EngineChoice
     from rtsr.live.devices import parse_size
@@ -127,7 +135,10 @@ def live(
     from rtsr.parse import parse_rate
 
     choice = SourceChoice(
-        webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop, retry, stall_s=stall, listen=listen
+        *(webcam, screen, source, parse_size("--size", size), parse_rate(rate), loop),
+        **({} if retry is None else {"retry": retry}),
+        stall_s=stall,
+        listen=listen,
     )
     engine = EngineChoice(scale, model, degradation, backend)
 
@@ -135,7 +146,11 @@ def live(
         if not quiet:
             print(f"note: {sentence}", file=sys.stderr, flush=True)
 
-    with _ends_politely(), _session(choice, engine, parse_hold(hold_fps), split, folder, notice) as session:
+    with (
+        _interruptible() as interruptible,
+        _session(choice, engine, parse_hold(hold_fps), split, folder, notice) as session,
+    ):
+        interruptible.has_something_to_end = True
         asked = any((window, web is not None, record, to, virtual_camera is not None, null))
         _add_sinks(
             session,
@@ -145,6 +160,7 @@ def live(
             record=record,
             to=to,
             bitrate=bitrate,
+            retry=retry or 0,
             virtual_camera=virtual_camera,
             null=null,
             overlay=overlay,
@@ -153,6 +169,8 @@ def live(
         )
         try:
             summary = session.run(duration)
+            if summary.sink_errors:  # others went on, but this is not what was asked for
+                raise SinkError("; ".join(summary.sink_errors))
         except Exception:
             _tell(session.summary(), False, quiet)
             raise
@@ -161,7 +179,7 @@ def live(
 
 def parse_hold(text: str) -> Any:
     """`source`, `off` or frames a second, as a Hold. Raises ConfigError."""
-    from rtsr.live.session import Hold
+    from rtsr.live.hold import Hold
 
     if text in ("source", "off"):
         return Hold(text == "source")
@@ -211,6 +229,7 @@ def _add_sinks(
     record: Path | None,
     to: str | None,
     bitrate: str | None,
+    retry: int,
     virtual_camera: str | None,
     null: bool,
     overlay: bool,
@@ -243,7 +262,8 @@ def _add_sinks(
         from rtsr.live.send import SendSink
         from rtsr.sinks.encoding import parse_bitrate
 
-        session.add(SendSink(to, spec, session.source, parse_bitrate(bitrate) if bitrate else None))
+        bits = parse_bitrate(bitrate) if bitrate else None
+        session.add(SendSink(to, spec, session.source, bits, retry, session.note))
     if virtual_camera is not None:
         from rtsr.live.virtual_camera import VirtualCameraSink
 
@@ -288,15 +308,30 @@ def _check_positive(*options: tuple[str, float | None]) -> None:
             raise ConfigError(f"{name} {value:g} is no length of time; write seconds")
 
 
+class _Interruptible:
+    """What Ctrl-C and SIGTERM do: before there is anything to end they end the process; then they end the session, and
+    a second time the process, whatever it waits for."""
+
+    has_something_to_end = False
+    _again = False
+
+    def __call__(self, signum: int, frame: Any) -> None:
+        if self.has_something_to_end and not self._again:
+            self._again = True
+            raise KeyboardInterrupt
+        lost = "; a recording may lack its last seconds" if self.has_something_to_end else " before the first picture"
+        print(f"rtsr: interrupted{lost}", file=sys.stderr, flush=True)
+        os._exit(Interrupted.exit_code)  # a thread may be compiling, and cannot be asked to stop
+
+
 @contextmanager
-def _ends_politely() -> Iterator[None]:
-    """Let SIGTERM end a session as Ctrl-C does."""
-
-    def interrupt(signum: int, frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+def _interruptible() -> Iterator[_Interruptible]:
+    handler = _Interruptible()
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield handler
+    except KeyboardInterrupt:  # the sinks were being opened
+        raise Interrupted("interrupted before the first picture") from None
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, old in before.items():
+            signal.signal(number, old)

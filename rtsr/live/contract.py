@@ -43,12 +43,13 @@ class LiveSource(Protocol):
     """Where live frames come from. spec is known from the opening on; name is for people.
 
     Every frame is 8-bit 4:2:0 of even width and height, limited range; the size may change midway. spec.color always
-    names its matrix.
+    names its matrix. came_as: what the pictures were before they were made that; None if they came so.
     """
 
     spec: VideoSpec
     name: str
     has_sound: bool
+    came_as: str | None
 
     def frames(self) -> Iterator[Captured]:
         """Frames as they come, until the source ends or close(). Blocks. Raises SourceError when it breaks."""
@@ -73,9 +74,9 @@ class LiveSink(Protocol):
     name: str
     is_view: bool
 
-    def show(self, picture: Shown) -> None:
+    def show(self, picture: Shown) -> bool:
         """Show, send or write one picture. May take its time: what comes meanwhile is dropped, but for the newest.
-        Raises SinkError."""
+        False for a picture that cannot go out now, which counts as dropped. Raises SinkError."""
         ...
 
     def close(self) -> None:

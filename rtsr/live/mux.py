@@ -11,7 +11,7 @@ import av
 from av.audio.fifo import AudioFifo
 
 from rtsr.frames import VideoSpec
-from rtsr.live.contract import Shown, Sound
+from rtsr.live.contract import LIVE_RATE, Shown, Sound
 from rtsr.live.stream import TIME_BASE
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.pictures import PictureMaker
@@ -33,12 +33,12 @@ class LiveMuxer:
         self._output = output
         self._size = spec.width, spec.height
         # TIME_BASE is every container's or finer; the muxer rounds to its own.
-        self._video: Any = output.add_stream(encoder.name, rate=spec.rate or Fraction(30), options=encoder.options)
+        self._video: Any = output.add_stream(encoder.name, rate=spec.rate or LIVE_RATE, options=encoder.options)
         context = self._video.codec_context
         context.width, context.height = self._size
         context.pix_fmt = encoder.pix_fmt
         context.time_base = TIME_BASE
-        context.framerate = spec.rate or Fraction(30)
+        context.framerate = spec.rate or LIVE_RATE
         context.colorspace, context.color_range = encoder.color.colorspace, encoder.color.range
         context.color_primaries, context.color_trc = encoder.color.primaries, encoder.color.trc
         if bitrate:
@@ -91,6 +91,10 @@ class LiveMuxer:
                     self._output.mux(self._audio.encode(None))
         finally:
             self._output.close()
+
+    def abandon(self) -> None:
+        """Free it all without an end: there is nobody any more who would take it."""
+        self._output.close()
 
     def _write_sounds(self) -> None:
         with self._lock:

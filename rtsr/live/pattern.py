@@ -14,7 +14,7 @@ import numpy as np
 from rtsr.errors import ConfigError
 from rtsr.frames import ColorTags, Frame
 from rtsr.live.contract import Captured, Sound
-from rtsr.live.pictures import MATRIX_601, MATRIX_709
+from rtsr.sinks.pictures import matrix_of
 from rtsr.sources.synthetic import SyntheticSource
 
 LARGEST = 4096  # pixels a side
@@ -31,6 +31,7 @@ class PatternSource:
 
     name = "test pattern"
     has_sound = False
+    came_as: str | None = None
 
     def __init__(self, width: int = 640, height: int = 360, rate: Fraction = Fraction(30)):
         if not (16 <= width <= LARGEST and 16 <= height <= LARGEST and width % 2 == height % 2 == 0):
@@ -38,10 +39,8 @@ class PatternSource:
         if not 0 < rate <= FASTEST:
             raise ConfigError(f"a test pattern at {float(rate):g} fps cannot be made; use up to {FASTEST}")
         plain = SyntheticSource(width, height, _PERIOD, 1)
-        matrix = MATRIX_709 if height >= 720 else MATRIX_601
-        self.spec = replace(
-            plain.spec, time_base=1 / rate, rate=rate, frames=None, duration=None, color=ColorTags(matrix, range=1)
-        )
+        color = ColorTags(matrix_of(plain.spec.color.colorspace, height), range=1)
+        self.spec = replace(plain.spec, time_base=1 / rate, rate=rate, frames=None, duration=None, color=color)
         self._plain = plain
         self._closed = threading.Event()
 

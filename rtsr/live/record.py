@@ -44,10 +44,10 @@ class RecordSink:
             self._muxer = LiveMuxer(output, encoder, spec, source.has_sound)
         self._deafen = source.listen(self._muxer.hear)
 
-    def show(self, picture: Shown) -> None:
-        if not self._closed:
-            with says_what_failed(self.path):
-                self._muxer.write(picture)
+    def show(self, picture: Shown) -> bool:
+        with says_what_failed(self.path):
+            self._muxer.write(picture)
+        return True
 
     def close(self) -> None:
         if self._closed:

@@ -13,33 +13,25 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-from rtsr.errors import ConfigError, RtsrError, SinkError
+from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.live.contract import LIVE_RATE, Captured, LiveSink, LiveSource, LiveStats, Shown
+from rtsr.live.hold import Hold, TierChoice
 from rtsr.live.meter import Latencies, Rate
-from rtsr.live.outputs import Output
+from rtsr.live.outputs import Output, Outputs
 from rtsr.live.record import RecordSink
 from rtsr.live.snapshot import write_pair
-from rtsr.live.summary import Summary, Switch, memory_mb
-from rtsr.live.tiers import RateHolder, Tier, Tiers
+from rtsr.live.summary import Summary, memory_mb
+from rtsr.live.tiers import Tier, Tiers
 from rtsr.live.view import with_split
 from rtsr.threads import latest
 
 _TICK_S = 0.02  # how often the main thread looks whether the session is over
 _RECORD_DEPTH = 8  # a recording may be late, but should be whole
 _MOST_NOTICES = 20
-_GAP_WATCH_S = 1.0  # after a switch
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """The rate to hold. on: whether tiers change for it at all; fps: frames a second, None for the source's own."""
-
-    on: bool = True
-    fps: float | None = None
 
 
 class Session:
@@ -55,36 +47,30 @@ class Session:
         tiers: list[Tier],
         scale: int,
         *,
-        hold: Hold = Hold(),
+        hold: Hold | None = None,
         split: float | None = None,
         folder: Path = Path(),
         notice: Callable[[str], None] = lambda sentence: None,
     ):
-        self._source, self.scale, self._hold = source, scale, hold
+        self._source, self.scale = source, scale
         self.has_run = False
         self._folder, self._say = folder, notice
         self.notices: list[str] = []
-        self.tiers = Tiers(tiers, (source.spec.height, source.spec.width), self.note)
-        self._holder = RateHolder(len(tiers))
-        self._pinned: int | None = None
-        self._place = len(tiers) - 1
+        self._tiers = Tiers(tiers, (source.spec.height, source.spec.width), self.note)
+        self._choice = TierChoice(self._tiers, hold or Hold())
         self._split = split
-        self._outputs: list[Output] = []
+        self._rate_in, self._rate_out, self._latency = Rate(), Rate(), Latencies()
+        self._outputs = Outputs(self._latency.add, self._end_with, self.note)
         self._recording: Output | None = None
-        self._lock = threading.RLock()
-        self._running = False
+        self._lock = threading.RLock()  # of the recording
         self._over = threading.Event()
         self._error: BaseException | None = None
-        self._rate_in, self._rate_out, self._latency = Rate(), Rate(), Latencies()
-        self._dropped_before: dict[str, int] = {}
         self._missed = 0
         self._frames: latest[Captured] | None = None
         self._last: Shown | None = None
         self._begun = time.monotonic()
-        self._switches: list[Switch] = []
         self._memory: list[float] = []
         self._seconds: float | None = None
-        self.sink_errors: list[str] = []
 
     @property
     def source(self) -> LiveSource:
@@ -100,25 +86,13 @@ class Session:
 
     def add(self, sink: LiveSink, depth: int = 1) -> Output:
         """Give a sink its thread. The first one is where latency is measured."""
-        output = Output(
-            sink,
-            depth=depth,
-            dress=self._dress if sink.is_view else lambda shown: shown,
-            shown=lambda now, ms: self._was_shown(output, now, ms),
-            failed=self._sink_failed,
-        )
-        with self._lock:
-            self._outputs.append(output)
-            if self._running:
-                output.start()
-        return output
+        return self._outputs.add(sink, depth, self._dress if sink.is_view else lambda shown: shown)
 
     def close_unused(self) -> None:
         """Free everything of a session that is not going to run."""
         self._source.close()
-        for output in self._outputs:
-            output.close_here()
-        self.tiers.close()
+        self._outputs.end_all()
+        self._tiers.close()
 
     # --- the way of a frame
 
@@ -129,13 +103,11 @@ class Session:
         """
         self.has_run = True
         self._begun = time.monotonic()
+        self._choice.begin(self._begun)
         infer = threading.Thread(target=self._infer, name="rtsr-infer", daemon=True)
-        with self._lock:
-            self._running = True
-            for output in self._outputs:
-                output.start()
-        infer.start()
         try:
+            self._outputs.start()
+            infer.start()
             while not self._over.is_set():
                 if duration_s is not None and time.monotonic() - self._begun >= duration_s:
                     break
@@ -157,32 +129,32 @@ class Session:
     def _end(self, infer: threading.Thread) -> None:
         self._seconds = time.monotonic() - self._begun
         self._over.set()
+        self._tiers.stop()
         self._source.close()
-        infer.join()
-        with self._lock:
-            self._running = False
-            outputs = list(self._outputs)
-        for output in outputs:
-            output.end()
-        self.tiers.close()
+        if infer.ident is not None:  # an interrupt can come before it is started
+            infer.join()
+        self._outputs.end_all()
+        self._tiers.close()
+
+    def _end_with(self, error: BaseException) -> None:
+        self._error = self._error or error
+        self._over.set()
 
     def _infer(self) -> None:
         try:
             with latest(self._counted(), "capture", stop=self._source.close) as frames:
                 self._frames = frames
-                last = time.monotonic()
                 for captured in frames:
-                    tier = self._tier_for(captured)
-                    shown = _upscaled(captured, tier)
+                    height, width = captured.frame.y.shape[1:]
+                    shown = _upscaled(captured, self._choice.choose((height, width), self._source_fps()))
                     del captured
                     self._last = shown
-                    self._hand_out(shown)
+                    self._outputs.put(shown)
                     now = time.monotonic()
                     self._rate_out.tick(now)
-                    self._watch_gap(now, now - last)
-                    last = now
+                    self._choice.finished(now)
         except BaseException as error:  # raised in run(), whatever it is
-            self._error = self._error or error
+            self._end_with(error)
         finally:
             self._over.set()
 
@@ -195,78 +167,22 @@ class Session:
             yield captured
             del captured
 
-    def _hand_out(self, shown: Shown) -> None:
-        with self._lock:
-            outputs = list(self._outputs)
-        for output in outputs:
-            output.slot.put(shown)
-
-    def _tier_for(self, captured: Captured) -> Tier:
-        """The tier that a frame goes through: pinned, or what holds the rate; never one that is still to compile."""
-        size = captured.frame.y.shape[1], captured.frame.y.shape[2]
-        self.tiers.make_ready(size)
-        tiers = self.tiers.all
-        wanted = self._pinned
-        if wanted is None and self._hold.on:
-            wanted = self._decide(size)
-        elif wanted is None:
-            wanted = len(tiers) - 1
-        if wanted != self._place and tiers[wanted].is_ready(size):
-            seconds = time.monotonic() - self._begun
-            self._switches.append(Switch(seconds, tiers[self._place].name, tiers[wanted].name))
-            self._place = wanted
-        return tiers[self._place]
-
-    def _decide(self, size: tuple[int, int]) -> int:
-        tiers, place = self.tiers.all, self._place
-        here = tiers[place]
-        up = tiers[min(place + 1, len(tiers) - 1)]
-        next_ms = here.cost_ms * up.first_cost_ms / here.first_cost_ms
-        if self._holder.place != place:
-            self._holder.start_from(place)
-        return self._holder.decide(time.monotonic(), here.cost_ms, next_ms, self._target(), up.is_ready(size))
-
-    def _target(self) -> float:
-        """Frames a second to hold: what was asked for, but no more than the source gives."""
-        rate = float(self._source.spec.rate or 0) or self._rate_in.per_second() or float(LIVE_RATE)
-        return min(self._hold.fps or rate, rate)
-
-    def _watch_gap(self, now: float, gap_s: float) -> None:
-        if self._switches and now - self._begun - self._switches[-1].at_s <= _GAP_WATCH_S:
-            self._switches[-1].gap_ms = max(self._switches[-1].gap_ms, 1e3 * gap_s)
+    def _source_fps(self) -> float:
+        """What the source says, else what it does."""
+        return float(self._source.spec.rate or 0) or self._rate_in.per_second() or float(LIVE_RATE)
 
     def _dress(self, shown: Shown) -> Shown:
         split = self._split
         return shown if split is None else with_split(shown, split)
 
-    def _was_shown(self, output: Output, now: float, ms: float) -> None:
-        if self._outputs[:1] == [output]:
-            self._latency.add(now, ms)
-
-    def _sink_failed(self, output: Output, error: BaseException) -> None:
-        """One sink less; the session goes on while there is another."""
-        with self._lock:
-            if output in self._outputs:
-                self._outputs.remove(output)
-                self._dropped_before[output.sink.name] = output.slot.dropped
-            self._recording = None if output is self._recording else self._recording
-            is_last = not self._outputs
-        known = isinstance(error, RtsrError)
-        self._error = self._error or (error if is_last or not known else None)
-        if known and not is_last:
-            self.note(str(error))
-        self.sink_errors.append(str(error))
-        if self._error is not None:
-            self._over.set()
-
     # --- Controls
 
     def stats(self) -> LiveStats:
         spec = self._source.spec
-        last, tier = self._last, self.tiers.all[self._place]
+        last, tier = self._last, self._choice.current
         shape = last.small.y.shape if last else (1, spec.height, spec.width)
         p50, p95, worst = self._latency.recent()
-        recording = self._recording
+        recording = self._recorder()
         return LiveStats(
             tier=tier.name,
             backend=tier.backend,
@@ -274,12 +190,12 @@ class Session:
             output_size=(shape[2] * self.scale, shape[1] * self.scale),
             fps_in=self._rate_in.per_second(),
             fps_out=self._rate_out.per_second(),
-            target_fps=self._target() if self._hold.on else None,
+            target_fps=self._choice.target(self._source_fps()),
             latency_p50_ms=p50,
             latency_p95_ms=p95,
             latency_worst_ms=worst,
             dropped=self._dropped(),
-            recording=str(recording.sink.path) if recording and isinstance(recording.sink, RecordSink) else None,
+            recording=str(recording.path) if recording else None,
             notices=list(self.notices),
             seconds=time.monotonic() - self._begun,
             tiers=tuple(self.tier_names),
@@ -288,12 +204,12 @@ class Session:
     @property
     def tier_names(self) -> list[str]:
         """What set_tier() takes, quickest first."""
-        return [tier.name for tier in self.tiers.all]
+        return [tier.name for tier in self._tiers.all]
 
     @property
     def pinned(self) -> str | None:
         """The tier that set_tier() asked for; None while the rate decides."""
-        return None if self._pinned is None else self.tiers.all[self._pinned].name
+        return self._choice.pinned
 
     @property
     def split(self) -> float | None:
@@ -301,7 +217,7 @@ class Session:
         return self._split
 
     def set_tier(self, tier: str | None) -> None:
-        self._pinned = None if tier is None else self.tiers.named(tier)
+        self._choice.pin(tier)
 
     def set_detail(self, amount: float) -> None:
         raise ConfigError("these engines have no detail dial")
@@ -320,7 +236,7 @@ class Session:
     def record(self, on: bool, path: Path | None = None, overwrite: bool = False) -> Path | None:
         """path: None for a name made of the time. Raises ConfigError and SinkError."""
         with self._lock:
-            recording = self._recording
+            recording, output = self._recorder(), self._recording
             if on and recording is None:
                 path = path or self._folder / time.strftime("rtsr-%Y%m%d-%H%M%S.mkv")
                 sink = RecordSink(path, self.output_spec, self._source, overwrite)
@@ -328,15 +244,17 @@ class Session:
                 return path
             if not on:
                 self._recording = None
-                if recording is not None:
-                    self._outputs.remove(recording)
-                    self._dropped_before["record"] = self._dropped_before.get("record", 0) + recording.slot.dropped
-        if recording is None or not isinstance(recording.sink, RecordSink):
+        if recording is not None and output is not None and not on:
+            self._outputs.end(output)
+            self.note(f"recorded {recording.path}")
+        return recording.path if recording is not None else None
+
+    def _recorder(self) -> RecordSink | None:
+        """The recording in work; None as well once it has failed."""
+        output = self._recording
+        if output is None or not self._outputs.has(output):
             return None
-        if not on:
-            recording.end()
-            self.note(f"recorded {recording.sink.path}")
-        return recording.sink.path
+        return output.sink if isinstance(output.sink, RecordSink) else None
 
     def quit(self) -> None:
         self._over.set()
@@ -358,6 +276,7 @@ class Session:
             part["fps"] = round(part["frames"] / max(length, 1e-9), 2)
         return Summary(
             source=self._source.name,
+            came_as=self._source.came_as,
             seconds=round(seconds, 3),
             input_size=stats.input_size,
             output_size=stats.output_size,
@@ -371,20 +290,15 @@ class Session:
             latency=self._latency.whole(),
             by_minute=parts,
             dropped=stats.dropped,
-            switches=list(self._switches),
+            switches=list(self._choice.switches),
             memory_mb=[*self._memory, memory_mb()],
             notices=stats.notices,
-            sink_errors=list(self.sink_errors),
+            sink_errors=list(self._outputs.errors),
         )
 
     def _dropped(self) -> dict[str, int]:
-        frames = self._frames
-        counts = {"source": self._missed, "infer": frames.dropped if frames else 0, **self._dropped_before}
-        with self._lock:
-            outputs = list(self._outputs)
-        for output in outputs:
-            counts[output.sink.name] = counts.get(output.sink.name, 0) + output.slot.dropped
-        return counts
+        infer = self._frames.dropped if self._frames else 0
+        return {"source": self._missed, "infer": infer, **self._outputs.dropped()}
 
 
 def _upscaled(captured: Captured, tier: Tier) -> Shown:

@@ -14,18 +14,21 @@ from rtsr.live.pictures import ScreenPictures
 from rtsr.live.view import enlarged
 
 
-def write_pair(shown: Shown, color: ColorTags, folder: Path) -> tuple[Path, Path]:
-    """PNG files of the same size, before (bicubic) and after, named by the time. Raises SinkError."""
-    stem = time.strftime("rtsr-%Y%m%d-%H%M%S") + f"-{shown.number}"
+def png_pair(shown: Shown, color: ColorTags) -> dict[str, bytes]:
+    """PNG files of one size: `before` (bicubic) and `after`."""
     screen = ScreenPictures(color)
-    size = shown.large.y.shape[1], shown.large.y.shape[2]
-    paths = folder / f"{stem}-before.png", folder / f"{stem}-after.png"
-    for path, frame in zip(paths, (enlarged(shown.small, size), shown.large), strict=True):
-        ok, data = cv2.imencode(".png", screen.bgr(frame))
+    height, width = shown.large.y.shape[1:]
+    pair = {"before": enlarged(shown.small, (height, width)), "after": shown.large}
+    return {which: cv2.imencode(".png", screen.bgr(frame))[1].tobytes() for which, frame in pair.items()}
+
+
+def write_pair(shown: Shown, color: ColorTags, folder: Path) -> tuple[Path, Path]:
+    """The pair as files named by the time. Raises SinkError."""
+    stem = time.strftime("rtsr-%Y%m%d-%H%M%S") + f"-{shown.number}"
+    before, after = (folder / f"{stem}-{which}.png" for which in ("before", "after"))
+    for path, data in zip((before, after), png_pair(shown, color).values(), strict=True):
         try:
-            if not ok:
-                raise OSError("encoding failed")
-            path.write_bytes(data.tobytes())
+            path.write_bytes(data)
         except OSError as error:
             raise SinkError(f"{path} cannot be written: {error.strerror or error}") from error
-    return paths
+    return before, after

@@ -14,9 +14,14 @@ from rtsr.live.pattern import PatternSource
 from rtsr.live.stream import AvSource, Opening, shown_url
 
 TEST_PATTERN = "testsrc"
-_LISTENING = {"rtmp": {"listen": "1"}, "tcp": {"listen": "1"}}
 _PICTURE_S = 15.0  # to wait for a first picture
-_SENDER_S = 3600.0  # to wait for somebody who sends
+_SENDER_S = 3600  # to wait for somebody who sends
+_LISTENING = {
+    "rtmp": {"listen": "1"},
+    "tcp": {"listen": "1"},
+    # FFmpeg's default time to listen is -1, which it then refuses as out of range.
+    "rtsp": {"rtsp_flags": "listen", "listen_timeout": str(_SENDER_S)},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,7 @@ def open_live_source(choice: SourceChoice, notice: Callable[[str], None] = lambd
         if choice.size or choice.rate:
             raise ConfigError("--size and --rate are for --webcam and the test pattern; a stream has its own")
     if choice.listen and not opening.options:
-        raise ConfigError("--listen is for --source rtmp:// and tcp://; udp listens anyway")
+        raise ConfigError("--listen is for --source rtmp://, rtsp:// and tcp://; udp listens anyway")
     if choice.loop and opening.kind != "file":
         raise ConfigError("--loop is for files")
     return AvSource(opening, loop=choice.loop, retry=choice.retry, stall_s=choice.stall_s, notice=notice)

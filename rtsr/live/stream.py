@@ -18,12 +18,11 @@ from av.codec.context import Flags
 from rtsr.errors import SourceError
 from rtsr.frames import Frame, VideoSpec
 from rtsr.live.contract import Captured, Sound
-from rtsr.live.pictures import LivePictures
+from rtsr.live.pictures import LivePictures, described
+from rtsr.live.reconnect import Reconnect
 from rtsr.threads import Slot
 
 TIME_BASE = Fraction(1, 90000)
-_BACK_OFF_S = (0.5, 1, 2, 4, 8, 10)  # before each attempt to connect again; the last one repeats
-_STEADY_S = 10.0  # a connection that lasted this long was good: the count of attempts begins anew
 _LATE_S = 0.2  # a file this far behind its clock has stopped and goes on: the clock does too
 _OWN_CLOCK_S = 1.0  # a device's stamp this fresh is its capture time
 _REMOTE = "http,https,httpproxy,tcp,tls,ftp,crypto,data,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps"
@@ -69,9 +68,11 @@ class AvSource:
     ):
         self.name = opening.name
         self.has_sound = False
+        self.came_as: str | None = None
         self._opening, self._loop, self._stall_s = opening, loop, stall_s
-        self._retry = retry if opening.kind == "stream" else 0
+        self._reconnect = Reconnect(retry if opening.kind == "stream" else 0)
         self._notice, self._open_input = notice, open_input
+        self._pictures = LivePictures(is_camera=opening.kind == "camera")
         self._slot: Slot[Captured] = Slot()
         self._ready, self._closing = threading.Event(), threading.Event()
         self._wanted = threading.Event()  # a file begins to play when somebody watches
@@ -125,7 +126,6 @@ class AvSource:
         self._thread.join(self._stall_s + 1)
 
     def _work(self) -> None:
-        attempts = 0
         try:
             while not self._closing.is_set():
                 begun = time.monotonic()
@@ -140,13 +140,10 @@ class AvSource:
                     failure = error
                 if failure is None or self._closing.is_set():
                     continue
-                attempts = 0 if time.monotonic() - begun > _STEADY_S else attempts
-                if self._found is None or attempts >= self._retry:
-                    after = f"; {attempts} attempts to connect again failed" if attempts else ""
-                    raise SourceError(f"{failure}{after}")
-                pause = _BACK_OFF_S[min(attempts, len(_BACK_OFF_S) - 1)]
-                attempts += 1
-                self._notice(f"{failure}; connecting again in {pause:g} s ({attempts} of {self._retry})")
+                pause = self._reconnect.next(time.monotonic() - begun) if self._found is not None else None
+                if pause is None:
+                    raise SourceError(self._reconnect.resignation(failure))
+                self._notice(self._reconnect.announcement(failure, pause))
                 self._closing.wait(pause)
         except BaseException as error:  # raised in frames(), whatever it is
             self._error = error
@@ -185,8 +182,7 @@ class AvSource:
         video.codec_context.flags |= Flags.low_delay
         audio = container.streams.audio[0] if container.streams.audio else None
         self.has_sound = audio is not None
-        clock = _Clock(paced, self._opening.kind in ("camera", "screen"))
-        pictures = LivePictures()
+        clock = CaptureClock(paced, self._opening.kind in ("camera", "screen"))
         streams = (video,) if audio is None else (video, audio)
         try:
             for packet in container.demux(*streams):
@@ -201,7 +197,7 @@ class AvSource:
                 except av.error.InvalidDataError:
                     continue  # until the next keyframe; a stream joined midway begins like that
                 for picture in decoded:
-                    self._give(picture, clock, arrived, pictures, video)
+                    self._give(picture, clock, arrived, video)
         except av.error.ExitError as error:
             raise SourceError(f"{self.name} stalled: nothing came for {self._stall_s:g} s") from error
         except (av.error.FFmpegError, OSError) as error:
@@ -209,7 +205,7 @@ class AvSource:
                 raise SourceError(f"{self.name} was unplugged or stopped ({error.strerror or error})") from error
             raise SourceError(f"{self.name} broke off ({error.strerror or error})") from error
 
-    def _give(self, picture: av.VideoFrame, clock: _Clock, arrived: float, pictures: LivePictures, video: Any) -> None:
+    def _give(self, picture: av.VideoFrame, clock: CaptureClock, arrived: float, video: Any) -> None:
         number = self._number
         self._number += 1
         seconds = float(picture.pts * picture.time_base) if picture.pts is not None and picture.time_base else None
@@ -219,16 +215,17 @@ class AvSource:
         elif clock.paced and -wait > clock.step:
             return  # its turn is over; the next one's comes
         self._note_change(picture)
-        y, uv = pictures.planes(picture)
+        y, uv = self._pictures.planes(picture)
         frame = Frame(y, uv, round((at - self._epoch) / TIME_BASE), TIME_BASE)
         if self._found is None:
+            self.came_as = described(picture)
             rate = video.average_rate or getattr(video, "guessed_rate", None)
             self._found = VideoSpec(
                 y.shape[2],
                 y.shape[1],
                 TIME_BASE,
                 Fraction(rate) if rate and 1 <= rate <= 1000 else None,
-                color=pictures.color(picture),
+                color=self._pictures.color(picture),
             )
             self._ready.set()
             if clock.paced:
@@ -242,7 +239,7 @@ class AvSource:
             self._notice("{}: the picture changes from {}x{} to {}x{}".format(self.name, *self._size or size, *size))
         self._size = size
 
-    def _hear(self, packet: Any, clock: _Clock) -> None:
+    def _hear(self, packet: Any, clock: CaptureClock) -> None:
         """Decode sound if somebody listens."""
         ears = self._ears
         if not ears or clock.offset is None:
@@ -257,7 +254,7 @@ class AvSource:
             pass  # a click
 
 
-class _Clock:
+class CaptureClock:
     """When a picture was there, on time.monotonic(). offset: what to add to the container's seconds to get there."""
 
     def __init__(self, paced: bool, is_device: bool):

@@ -21,9 +21,11 @@ class Switch:
 class Summary:
     """captured: frames that the source had; upscaled: of those; latency: p50_ms, p95_ms, worst_ms from capture to
     shown, by_minute the same for each minute, with fps. dropped: by cause. memory_mb: resident, each minute and last.
+    came_as: the source's pixels, if they had to be made 8-bit 4:2:0 of limited range.
     """
 
     source: str
+    came_as: str | None
     seconds: float
     input_size: tuple[int, int]
     output_size: tuple[int, int]
@@ -56,6 +58,8 @@ class Summary:
             f"capture to shown: p50 {latency['p50_ms']:.1f} ms, p95 {latency['p95_ms']:.1f}, "
             f"worst {latency['worst_ms']:.1f}; dropped: {drops}",
         ]
+        if self.came_as:
+            lines.append(f"the pictures came as {self.came_as} and were made 8-bit 4:2:0 of limited range")
         if self.switches:
             worst = max(switch.gap_ms for switch in self.switches)
             lines.append(f"{len(self.switches)} changes of tier, the longest pause {worst:.0f} ms")

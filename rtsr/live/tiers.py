@@ -1,10 +1,11 @@
-"""The engines of one scale, from quick to good: opened ahead of need, and chosen so that the rate holds."""
+"""The engines of one scale, from quick to good, opened and compiled ahead of need."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -73,24 +74,25 @@ def ladder(choice: EngineChoice) -> list[Tier]:
     """The chosen model and all that are quicker at its scale, quickest first. Raises ConfigError."""
     if choice.backend == "reference":
         return [Tier("bicubic", lambda: open_engine(choice))]
-    engines = [e for e in installed_engines() if e.scale == choice.scale and e.degradation == choice.degradation]
+    names = quick_tiers(choice.scale, choice.degradation)
+    # What is none of these is an RGB generator, above all others; or nothing, which opening it tells.
+    chosen = names[: names.index(choice.model) + 1] if choice.model in names else [*names, choice.model]
+    return [Tier(name, _opener(choice, name)) for name in chosen]
+
+
+def quick_tiers(scale: int, degradation: str) -> list[str]:
+    """Tiers with an int8 engine, quickest first: those that can be had at the rate of a camera."""
+    engines = [e for e in installed_engines() if e.scale == scale and e.degradation == degradation]
     engines = [e for e in engines if e.precision == "int8" and e.output == "phases" and e.end == "fidelity"]
-    chosen = next((e for e in engines if e.tier == choice.model), None)
-    most = chosen.macs_per_lr_pixel if chosen else float("inf")
-    names = [e.tier for e in sorted(engines, key=lambda e: e.macs_per_lr_pixel) if e.macs_per_lr_pixel <= most]
-    if chosen is None:
-        names.append(choice.model)  # an RGB generator, above all others; or none, which opening it tells
-    return [Tier(name, _opener(choice, name)) for name in dict.fromkeys(names)]
+    return list(dict.fromkeys(e.tier for e in sorted(engines, key=lambda e: (e.macs_per_lr_pixel, e.tier))))
 
 
 def _opener(choice: EngineChoice, name: str) -> Callable[[], Engine]:
-    from dataclasses import replace
-
     return lambda: open_engine(replace(choice, model=name))
 
 
 class Tiers:
-    """Tiers and the thread that makes them ready: the one in use at once, the others in the background.
+    """Tiers and the thread that makes them ready, the best one first; the opening waits for that one.
 
     A tier that fails to open is left out, with a notice. Raises ConfigError or EngineError if the first one does.
     """
@@ -99,12 +101,16 @@ class Tiers:
         self.all = list(tiers)
         self._notice = notice
         self._size = size
-        self._wanted = threading.Event()
-        self._closing = False
-        tiers[-1].prepare(size)
+        self._wanted, self._first = threading.Event(), threading.Event()
         self._wanted.set()
+        self._stopping = False
+        self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="rtsr-tiers", daemon=True)
         self._thread.start()
+        self._first.wait()  # a compilation in this thread would hear no Ctrl-C
+        if self._error is not None:
+            self.close()
+            raise self._error
 
     def named(self, name: str) -> int:
         """Place of a tier. Raises ConfigError."""
@@ -119,72 +125,33 @@ class Tiers:
             self._size = size
             self._wanted.set()
 
+    def stop(self) -> None:
+        """Begin no compilation any more; the one in work goes on to its end."""
+        self._stopping = True
+        self._wanted.set()
+
     def close(self) -> None:
         """Free all engines."""
-        self._closing = True
-        self._wanted.set()
+        self.stop()
         self._thread.join()
         for tier in self.all:
             tier.close()
 
     def _work(self) -> None:
+        try:
+            self.all[-1].prepare(self._size)
+        except BaseException as error:  # raised by the opening, whatever it is
+            self._error = error
+            return
+        finally:
+            self._first.set()
         while True:
             self._wanted.wait()
             self._wanted.clear()
             for tier in reversed(self.all):
-                if self._closing:
+                if self._stopping:
                     return
                 try:
                     tier.prepare(self._size)
                 except RtsrError as error:
                     self._notice(f"tier {tier.name} is left out: {error}")
-
-
-class RateHolder:
-    """Decides which tier to use: down when the rate does not hold, up again when a better one would, with hysteresis.
-
-    places: how many tiers there are, 0 the quickest; begins with the last. One thread at a time.
-    """
-
-    DOWN_AFTER_S = 0.7  # of frames that come too slowly
-    UP_AFTER_S = 3.0  # of room enough for the next tier
-    TOO_SLOW = 0.95  # of the rate asked for
-    ROOM = 0.75  # of a frame's time that the next tier may take
-    FAILED_S = 10.0  # a step up that did not hold this long doubles UP_AFTER_S
-    LONGEST_S = 120.0
-
-    def __init__(self, places: int):
-        self.place = self._top = places - 1
-        self._up_after_s = self.UP_AFTER_S
-        self._slow_since: float | None = None
-        self._room_since: float | None = None
-        self._went_up: float | None = None
-
-    def decide(self, now: float, cost_ms: float, next_cost_ms: float, target_fps: float, next_is_ready: bool) -> int:
-        """The place to use from here on.
-
-        cost_ms: what a frame takes now, all work of its thread; next_cost_ms: what it would in the next better tier;
-        target_fps: to hold, at most what the source gives.
-        """
-        interval_ms = 1e3 / target_fps
-        slow = cost_ms * self.TOO_SLOW > interval_ms
-        room = self.place < self._top and next_is_ready and next_cost_ms < self.ROOM * interval_ms
-        self._slow_since = (self._slow_since or now) if slow else None
-        self._room_since = (self._room_since or now) if room and not slow else None
-        if self._slow_since is not None and now - self._slow_since >= self.DOWN_AFTER_S and self.place > 0:
-            self.place -= 1
-            if self._went_up is not None and now - self._went_up < self.FAILED_S:
-                self._up_after_s = min(2 * self._up_after_s, self.LONGEST_S)
-            self._slow_since = self._room_since = self._went_up = None
-        elif self._room_since is not None and now - self._room_since >= self._up_after_s:
-            self.place += 1
-            self._slow_since = self._room_since = None
-            self._went_up = now
-        elif self._went_up is not None and now - self._went_up >= self.FAILED_S:
-            self._up_after_s, self._went_up = self.UP_AFTER_S, None
-        return self.place
-
-    def start_from(self, place: int) -> None:
-        """Go on from a place that somebody else chose."""
-        self.place = place
-        self._slow_since = self._room_since = self._went_up = None

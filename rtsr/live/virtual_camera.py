@@ -13,7 +13,7 @@ import av.error
 from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import VideoSpec
 from rtsr.live.contract import Shown
-from rtsr.live.pictures import ScreenPictures
+from rtsr.live.pictures import ScreenPictures, av_picture
 
 
 class VirtualCameraSink:
@@ -34,13 +34,13 @@ class VirtualCameraSink:
         else:
             self._open_pyvirtualcam(device, spec)
 
-    def show(self, picture: Shown) -> None:
+    def show(self, picture: Shown) -> bool:
         frame = picture.large
         try:
             if self._camera is not None:
                 self._camera.send(self._screen.bgr(frame, self._size))
-                return
-            made = av.VideoFrame.from_dlpack((frame.y[0], *frame.uv), format="yuv420p")
+                return True
+            made = av_picture(frame)
             if (made.width, made.height) != self._size:
                 made = made.reformat(*self._size)
             made.pts, made.time_base = self._frames, Fraction(1, 1000)
@@ -48,6 +48,7 @@ class VirtualCameraSink:
             self._output.mux(self._stream.encode(made))
         except (av.error.FFmpegError, OSError, RuntimeError) as error:
             raise SinkError(f"the virtual camera failed: {error}") from error
+        return True
 
     def close(self) -> None:
         camera, output = self._camera, self._output

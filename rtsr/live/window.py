@@ -64,7 +64,7 @@ class WindowSink:
             self.close()
             raise ConfigError(f"--window: no window opens on display {os.environ.get('DISPLAY', '')}")
 
-    def show(self, picture: Shown) -> None:
+    def show(self, picture: Shown) -> bool:
         frame = picture.large
         if self._overlay:
             now = time.monotonic()
@@ -72,7 +72,7 @@ class WindowSink:
                 self._lines, self._lines_at = overlay_lines(self._session.stats()), now
             frame = with_overlay(frame, self._lines)
         bgr = self._screen.bgr(frame)
-        if bgr.shape != self._memory.shape:
+        if is_new := bgr.shape != self._memory.shape:
             self._make_room(bgr.shape)
         self._memory[:] = bgr
         self._shown.clear()
@@ -84,10 +84,14 @@ class WindowSink:
         except OSError:
             self._ended = True
         drawn = self._shown.wait(_SHOWN_S)
+        if is_new:
+            with suppress(OSError):  # Windows keeps the name of what is open
+                self._file.unlink()  # both have the memory; however this ends, it is freed with them
         if self._ended:
             self._session.quit()
         elif not drawn:
             raise SinkError(f"the window does not draw any more (waited {_SHOWN_S:g} s)")
+        return not self._ended
 
     def close(self) -> None:
         process = self._process

@@ -13,7 +13,7 @@ from rtsr.sinks.encoding import Encoder
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 # FFmpeg's AVColorSpace -> the names and numbers of swscale's matrices.
 _MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-_BT601, _BT709 = 5, 1
+MATRIX_709, MATRIX_601 = 1, 5  # FFmpeg's AVColorSpace
 _HD_LINES = 720  # from here on, video that does not tell its matrix means BT.709
 
 
@@ -57,8 +57,9 @@ class PictureMaker:
     def _convert(self, picture: av.VideoFrame, pixels: PixelFormat) -> av.VideoFrame:
         """Other samples, another size: one pass of FFmpeg's scaler, the matrix and the range said for both sides."""
         target = self._encoder.pixels
-        source_matrix = _matrix(self._color, picture.height)
-        matrix = _matrix(self._encoder.color, picture.height) if target.family == "yuv" else source_matrix
+        source_matrix = matrix_of(self._color.colorspace, picture.height)
+        told = self._encoder.color.colorspace
+        matrix = matrix_of(told, picture.height) if target.family == "yuv" else source_matrix
         if pixels.family == "rgb":
             source_matrix = matrix
         resized = (picture.width, picture.height) != self._size
@@ -75,9 +76,9 @@ class PictureMaker:
         )
 
 
-def _matrix(color: ColorTags, height: int) -> int:
-    """The matrix between YUV and RGB; where none is told, what players assume."""
-    return _MATRICES.get(color.colorspace, _BT709 if height >= _HD_LINES else _BT601)
+def matrix_of(colorspace: int, height: int) -> int:
+    """swscale's number of a matrix between YUV and RGB; where none is told, what players assume."""
+    return _MATRICES.get(colorspace, MATRIX_709 if height >= _HD_LINES else MATRIX_601)
 
 
 def _range(color: ColorTags, pixels: PixelFormat) -> ColorRange:

@@ -1,25 +1,29 @@
-"""Streams over loopback between two processes of this build of PyAV: udp, http, tcp and rtmp in; udp and
-rtmp out."""
+"""Streams over loopback between two processes of this build of PyAV: udp, http, tcp, rtmp and rtsp in; udp, rtmp and
+rtsp out. RTSP as well with GStreamer's server, which shares no code with FFmpeg."""
 
 from __future__ import annotations
 
 import functools
 import http.server
 import json
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 from commands import command, environment
 
 SENDER = """
 import sys, time, av, numpy as np
 url, fmt, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-output = av.open(url, "w", format=fmt)
+tcp = {"rtsp_transport": "tcp"} if fmt == "rtsp" else {}
+output = av.open(url, "w", format=fmt, container_options=tcp)
 stream = output.add_stream("libx264", rate=25, options={"preset": "ultrafast", "tune": "zerolatency", "g": "12"})
 stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
 begun = time.monotonic()
@@ -33,7 +37,7 @@ output.close()
 """
 RECEIVER = """
 import sys, av
-options = {"listen": "1"} if sys.argv[1].startswith("rtmp") else {}
+options = {"rtmp": {"listen": "1"}, "rtsp": {"rtsp_flags": "listen", "listen_timeout": "60"}}.get(sys.argv[1][:4], {})
 count, size = 0, None
 with av.open(sys.argv[1], options=options, timeout=(60, 5)) as source:
     print("open", flush=True)
@@ -73,8 +77,6 @@ def test_udp_comes_in_and_is_recorded_until_it_stops(tmp_path: Path) -> None:
     sender.wait(60)
     assert session.returncode == 3, said
     assert "nothing came" in said.splitlines()[-1]
-    import av
-
     with av.open(str(path)) as recording:
         assert (recording.streams.video[0].width, recording.streams.video[0].height) == (320, 192)
         assert sum(1 for _ in recording.decode(video=0)) > 10
@@ -97,7 +99,7 @@ def test_http_plays_at_its_own_pace(tmp_path: Path) -> None:
     assert summary["captured"] == 25 and summary["seconds"] >= 0.9
 
 
-@pytest.mark.parametrize(("scheme", "muxer"), [("rtmp", "flv"), ("tcp", "mpegts")])
+@pytest.mark.parametrize(("scheme", "muxer"), [("rtmp", "flv"), ("tcp", "mpegts"), ("rtsp", "rtsp")])
 def test_a_sender_is_waited_for(scheme: str, muxer: str, tmp_path: Path) -> None:
     port = free_port()
     url = f"{scheme}://127.0.0.1:{port}" + ("" if scheme == "tcp" else "/live/x")
@@ -108,14 +110,12 @@ def test_a_sender_is_waited_for(scheme: str, muxer: str, tmp_path: Path) -> None
     _, said = session.communicate(timeout=120)
     sender.wait(60)
     assert session.returncode == 3, (said, sender.stderr and sender.stderr.read())
-    import av
-
     with av.open(str(path)) as recording:
         assert (recording.streams.video[0].width, recording.streams.video[0].height) == (320, 192)
         assert sum(1 for _ in recording.decode(video=0)) > 5
 
 
-@pytest.mark.parametrize("scheme", ["udp", "rtmp"])
+@pytest.mark.parametrize("scheme", ["udp", "rtmp", "rtsp"])
 def test_it_is_sent(scheme: str) -> None:
     port = free_port(socket.SOCK_DGRAM if scheme == "udp" else socket.SOCK_STREAM)
     url = f"{scheme}://127.0.0.1:{port}" + ("/live/x" if scheme != "udp" else "")
@@ -129,3 +129,71 @@ def test_it_is_sent(scheme: str) -> None:
         _, said = session.communicate(timeout=60)
     assert seen.splitlines()[-1] == "10 (320, 192)", (seen, errors, said)
     assert session.returncode in (0, 5), said  # 5: the receiver hung up first
+
+
+def test_a_receiver_that_comes_back_is_connected_again() -> None:
+    """RTMP: the first receiver takes ten pictures and leaves; the second one takes ten more at the same address."""
+    url = f"rtmp://127.0.0.1:{free_port()}/live/x"
+    first = python(RECEIVER, url)
+    time.sleep(3)  # it must listen by then
+    session = live("--source", "testsrc", "--size", "160x96", "--to", url, "--retry", "20", "--duration", "120")
+    try:
+        first.communicate(timeout=60)
+        second = python(RECEIVER, url)
+        seen, errors = second.communicate(timeout=100)
+    finally:
+        session.send_signal(signal.SIGINT)
+        _, said = session.communicate(timeout=60)
+    assert seen.splitlines()[-1] == "10 (320, 192)", (seen, errors, said)
+    assert "connecting again in 0.5 s (1 of 20)" in said and "connected again" in said
+
+
+SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's packages of GStreamer are for it
+BINDINGS = "import gi; gi.require_version('GstRtspServer', '1.0')"
+needs_gstreamer = pytest.mark.skipif(
+    not Path(SYSTEM_PYTHON).exists()
+    or subprocess.run([SYSTEM_PYTHON, "-c", BINDINGS], capture_output=True, check=False).returncode != 0,
+    reason="make test-e2e installs GStreamer's RTSP server",
+)
+
+
+@pytest.fixture
+def rtsp_server(tmp_path: Path) -> Iterator[str]:
+    """Serves a film of four seconds at /film, takes what comes to /in into `sent.h264`; its address."""
+    python(SENDER, tmp_path / "film.mp4", "mp4", 4).wait(60)
+    server = Path(__file__).with_name("rtsp_server.py")
+    words = [SYSTEM_PYTHON, str(server), str(tmp_path / "film.mp4"), str(tmp_path / "sent.h264")]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield f"rtsp://127.0.0.1:{process.stdout.readline().strip()}"
+    process.terminate()
+    process.communicate()
+
+
+@needs_gstreamer
+def test_an_rtsp_server_is_played(rtsp_server: str, tmp_path: Path) -> None:
+    path = tmp_path / "out.mkv"
+    session = live("--source", f"{rtsp_server}/film", "--record", path)
+    out, said = session.communicate(timeout=120)
+    assert session.returncode == 0, said
+    assert json.loads(out)["captured"] > 25
+    with av.open(str(path)) as recording:
+        assert (recording.streams.video[0].width, recording.streams.video[0].height) == (320, 192)
+        assert sum(1 for _ in recording.decode(video=0)) > 10
+
+
+@needs_gstreamer
+def test_an_rtsp_server_is_sent_to(rtsp_server: str, tmp_path: Path) -> None:
+    session = live("--source", "testsrc", "--size", "160x96", "--to", f"{rtsp_server}/in", "--duration", "4")
+    _, said = session.communicate(timeout=120)
+    assert session.returncode == 0, said
+    with av.open(str(tmp_path / "sent.h264")) as sent:
+        frames = [(frame.width, frame.height) for frame in sent.decode(video=0)]
+    assert len(frames) > 10 and set(frames) == {(320, 192)}
+
+
+def test_an_rtsp_address_where_nothing_is_says_so() -> None:
+    session = live("--source", f"rtsp://127.0.0.1:{free_port()}/x", "--null")
+    _, said = session.communicate(timeout=60)
+    assert session.returncode == 3
+    assert "cannot be opened (Connection refused)" in said.splitlines()[-1]

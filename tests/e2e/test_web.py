@@ -263,8 +263,9 @@ def test_snapshot_and_recording(page, sink: WebSink, tmp_path: Path) -> None:
         page.wait_for_timeout(100)
     for load in loads:
         load.save_as(tmp_path / load.suggested_filename)
-    shapes = {path.name: cv2.imread(str(path)).shape[:2] for path in tmp_path.iterdir()}
-    assert shapes == {"snapshot-before.png": tuple(LARGE[::-1]), "snapshot-after.png": tuple(LARGE[::-1])}
+    pictures = {path.name: cv2.imread(str(path)) for path in tmp_path.iterdir()}
+    shapes = {name: picture.shape for name, picture in pictures.items() if picture is not None}
+    assert shapes == {"snapshot-before.png": (*LARGE[::-1], 3), "snapshot-after.png": (*LARGE[::-1], 3)}
     page.click("#record")
     wait(page, "document.getElementById('record').getAttribute('aria-pressed') === 'true'")
     page.click("#record")

@@ -9,16 +9,16 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import cv2
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtsr import __version__
 from rtsr.errors import RtsrError
-from rtsr.frames import VideoSpec
+from rtsr.frames import ColorTags, VideoSpec
 from rtsr.live.contract import Controls, Shown
-from rtsr.live.pictures import MATRIX_601, ScreenPictures, matrix_of
+from rtsr.live.snapshot import png_pair
 from rtsr.live.web.app import Download, Downloads, Seats
 from rtsr.live.web.moment import Feed
+from rtsr.sinks.pictures import MATRIX_601, matrix_of
 
 STATS_S = 0.5
 MAX_PAGES = 16
@@ -166,8 +166,9 @@ class Page:
             if moment is None:
                 raise RtsrError("There is no picture yet to take.")
             shown: Shown = moment.shown
-            pair = await self._loop.run_in_executor(None, png_pair, shown, MATRIX_601)
-            made = [Download(f"rtsr-camera-{shown.number}-{which}.png", data, "image/png") for which, data in pair]
+            pair = await self._loop.run_in_executor(None, png_pair, shown, ColorTags(MATRIX_601))
+            name = f"rtsr-camera-{shown.number}"
+            made = [Download(f"{name}-{which}.png", data, "image/png") for which, data in pair.items()]
         else:
             paths = await self._loop.run_in_executor(None, self._desk.controls.snapshot)
             made = [Download(path.name, path, "image/png") for path in paths]
@@ -224,15 +225,3 @@ class Page:
         task = asyncio.ensure_future(self._say({"type": "error", "about": "camera", "text": sentence}))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def png_pair(shown: Shown, colorspace: int) -> list[tuple[str, bytes]]:
-    """(`before`, PNG enlarged by bicubic) and (`after`, PNG), of one size."""
-    from rtsr.frames import ColorTags
-
-    pictures = ScreenPictures(ColorTags(colorspace))
-    size = shown.large.y.shape[2], shown.large.y.shape[1]
-    made = []
-    for which, bgr in (("before", pictures.bgr(shown.small, size)), ("after", pictures.bgr(shown.large))):
-        made.append((which, cv2.imencode(".png", bgr)[1].tobytes()))
-    return made

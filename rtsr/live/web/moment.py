@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 
-import av
 import numpy as np
 
 from rtsr.frames import Frame
@@ -33,20 +32,20 @@ def stamp_bits(at: float, width: int, height: int) -> int:
 
 
 def pack(picture: Shown) -> Frame:
-    """The two pictures and the stamp in one; sizes are even, as every codec wants them."""
+    """The two pictures and the stamp in one."""
     large, small = picture.large, picture.small
-    height, width = _even(large.y.shape[1]), _even(large.y.shape[2])
+    height, width = large.y.shape[1:]
     below = height + GAP
     per_row = width // CELL
     stamp_rows = -(-BITS // per_row) * CELL
-    end = below + _even(small.y.shape[1])
+    end = below + small.y.shape[1]
     total = -(-(end + GAP + stamp_rows) // 16) * 16
     y = np.full((1, total, width), _BLACK, np.uint8)
     uv = np.full((2, total // 2, width // 2), _NEUTRAL, np.uint8)
     for frame, top in ((large, 0), (small, below)):
-        _place(y[0], frame.y[0], top)
-        for plane, pixels in zip(uv, frame.uv, strict=True):
-            _place(plane, pixels, top // 2)
+        rows, columns = frame.y.shape[1:]
+        y[:, top : top + rows, :columns] = frame.y
+        uv[:, top // 2 : (top + rows) // 2, : columns // 2] = frame.uv
     y[0, height : height + GAP // 2] = y[0, height - 1]
     y[0, below - GAP // 2 : below] = y[0, below]
     y[0, end : end + GAP] = y[0, end - 1]
@@ -59,17 +58,6 @@ def pack(picture: Shown) -> Frame:
             row, column = total - stamp_rows + i // per_row * CELL, i % per_row * CELL
             y[0, row : row + CELL, column : column + CELL] = _WHITE
     return Frame(y, uv, large.pts, large.time_base)
-
-
-def av_picture(frame: Frame) -> av.VideoFrame:
-    """The frame as FFmpeg takes it, of even size; shares the frame's memory where it can."""
-    height, width = frame.y.shape[1:]
-    if height % 2 or width % 2:
-        y = np.empty((_even(height), _even(width)), np.uint8)
-        _place(y, frame.y[0], 0)
-    else:
-        y = np.ascontiguousarray(frame.y[0])
-    return av.VideoFrame.from_dlpack((y, *(np.ascontiguousarray(plane) for plane in frame.uv)), format="yuv420p")
 
 
 class Moment:
@@ -116,17 +104,3 @@ class Feed:
         with self._lock:
             if slot in self._slots:
                 self._slots.remove(slot)
-
-
-def _even(side: int) -> int:
-    return side + side % 2
-
-
-def _place(canvas: np.ndarray, pixels: np.ndarray, top: int) -> None:
-    """Put a plane at the left edge; the last row and column fill up to an even size."""
-    height, width = pixels.shape
-    canvas[top : top + height, :width] = pixels
-    if width % 2 and width < canvas.shape[1]:
-        canvas[top : top + height, width] = pixels[:, -1]
-    if height % 2 and top + height < canvas.shape[0]:
-        canvas[top + height, :width] = pixels[-1]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from fractions import Fraction
 
 import numpy as np
-from aiortc import RTCPeerConnection, RTCRtpSender, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import VideoFrame
 
@@ -19,9 +19,10 @@ from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.errors import ConfigError, RtsrError
 from rtsr.frames import Frame, batched
 from rtsr.live.contract import Shown
-from rtsr.live.pictures import MATRIX_601, LivePictures
+from rtsr.live.pictures import LivePictures
 from rtsr.live.web.moment import Feed
 from rtsr.live.web.rtc import NewestTrack
+from rtsr.sinks.pictures import MATRIX_601
 from rtsr.threads import Slot
 
 LARGEST_CAMERA = 1280 * 720  # pixels of a visitor's picture; more would stall everybody's machine
@@ -33,7 +34,8 @@ class Peer:
     """A page that watches a feed. All methods in the server's loop."""
 
     def __init__(self, feed: Feed, matrix: int) -> None:
-        self.connection = RTCPeerConnection()
+        # Without this aiortc would ask a public STUN server for this machine's address; nothing goes elsewhere.
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         self.track = NewestTrack(feed, matrix)
 
     async def answer(self, offer: str) -> str:

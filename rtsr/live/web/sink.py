@@ -14,12 +14,12 @@ import uvicorn
 from rtsr.errors import ConfigError, SinkError
 from rtsr.frames import VideoSpec
 from rtsr.live.contract import LIVE_RATE, Controls, Shown
+from rtsr.live.tiers import quick_tiers
 from rtsr.live.web.app import MAX_VIEWERS, Downloads, Parts, Seats, make_app
 from rtsr.live.web.control import Desk
 from rtsr.live.web.guard import Guard, is_loopback
 from rtsr.live.web.moment import Feed
 from rtsr.live.web.streams import JpegStream, Mp4Stream
-from rtsr.manifest import installed_engines
 
 MAX_MESSAGE = 64 << 10  # bytes of what a page may send: an SDP offer has 10 000
 _GRACE_S = 2
@@ -71,10 +71,11 @@ class WebSink:
         """Pictures that were not encoded because newer ones came, by way."""
         return {stream.name: stream.dropped for stream in (self._mp4, *self._jpegs)}
 
-    def show(self, picture: Shown) -> None:
+    def show(self, picture: Shown) -> bool:
         if self._error is not None:
             raise SinkError(f"the page's server stopped: {self._error}")
         self._feed.put(picture)
+        return True
 
     def close(self) -> None:
         if self._closed:
@@ -104,8 +105,9 @@ class WebSink:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         downloads, seats = Downloads(), Seats(MAX_VIEWERS)
-        tiers, webrtc = camera_tiers(self._scale), _open_webrtc(is_loopback(self._host))
-        desk = Desk(self._controls, self._spec, self._scale, self._feed, downloads, seats, tiers, webrtc)
+        tiers = quick_tiers(self._scale, "stream")  # what a visitor's browser sends is compressed
+        webrtc = _open_webrtc(is_loopback(self._host))
+        desk = Desk(self._controls, self._spec, self._scale, self._feed, downloads, seats, tuple(tiers), webrtc)
         self._desk = desk
         jpeg, jpeg_split = self._jpegs
         parts = Parts(self._mp4, jpeg, jpeg_split, downloads, seats, desk.stats, desk.serve, desk.over)
@@ -138,12 +140,6 @@ class _Notices(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         first = record.getMessage().strip().split("\n")[0]
         self._say(f"page: {first}" + (f" ({type(error).__name__}: {error})" if error else ""))
-
-
-def camera_tiers(scale: int) -> tuple[str, ...]:
-    """Tiers that a visitor's camera can be upscaled with, the fastest first."""
-    found = {e.tier: e.macs_per_lr_pixel for e in installed_engines() if e.scale == scale and e.precision == "int8"}
-    return tuple(sorted(found, key=lambda tier: (found[tier], tier)))
 
 
 def _open_webrtc(with_loopback: bool) -> str | None:
