@@ -21,8 +21,8 @@ from training.models import Ladder, RepConv
 def take_over(G: nn.Module, file: Path, lr: Tensor) -> None:
     """Give G the weights of the float engine `file`.
 
-    lr (N, C, H, W) float32 in [0, 1]: pictures whose statistics the batch norms take. Raises DataError if the engine is
-    of another architecture, or int8.
+    lr (N, C, H, W) float32 in [0, 1]: pictures whose statistics the batch norms take. Of a ladder of another scale, all
+    but the tail is taken. Raises DataError if the engine is of another architecture, or int8.
     """
     values = ((tensor.name, torch.from_numpy(numpy_helper.to_array(tensor).copy())) for tensor in read(file))
     constants = {name: value for name, value in values if value.is_floating_point()}
@@ -47,6 +47,8 @@ def fill_ladder(G: Ladder, constants: dict[str, Tensor]) -> None:
     """graphs.float_convs backwards: each collapsed kernel into its 3x3 branch, the 1x1 branches at zero."""
     layers: list[RepConv] = [G.head, *G.body, G.tail]  # type: ignore[list-item]
     for i, layer in enumerate(layers):
+        if layer is G.tail and len(constants[f"w{i}"]) != len(layer.weight):
+            return  # an engine of another scale: its body is taken, the tail stays an interpolation
         into = 1 / 255 if i == 0 else 1.0
         out = 255.0 if i + 1 == len(layers) else 1.0
         carried = 0 if layer is G.tail else 1  # the row that hands y on
