@@ -10,10 +10,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from rtsr.pixels import YUV420P, PixelFormat
+
+if TYPE_CHECKING:
+    import av
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,7 @@ class VideoSpec:
     width, height: pixels of the first frame. rate: frames per second, a hint for rate control only, None if
     unknown; time is carried by every frame's own pts. start, duration: seconds on the container's clock, None if
     unknown. rotation: counter-clockwise degrees of the display matrix. siting: None if the file does not say.
+    captions: whether the first picture carries closed captions.
     """
 
     width: int
@@ -69,6 +74,7 @@ class VideoSpec:
     color: ColorTags = ColorTags()
     siting: ChromaSiting | None = None
     hdr: HdrMetadata | None = None
+    captions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,8 @@ class Frame:
     y (C, H, W): the planes of full size, which an engine sharpens: luma, or G, B and R; alpha last if there is any.
     uv (K, h, w): chroma, which is interpolated; K is 2, or 0 for gray and RGB.
     The planes may be views on the decoder's memory: don't write to them. duration: in time_base, 0 if unknown.
-    pixels: what the samples are; no value is above its white.
+    pixels: what the samples are; no value is above its white. captions: a tiny picture that carries the closed
+    captions, None if there are none: FFmpeg hands them from picture to picture only.
     """
 
     y: np.ndarray
@@ -88,6 +95,7 @@ class Frame:
     duration: int = 0
     siting: ChromaSiting = ChromaSiting.LEFT
     pixels: PixelFormat = YUV420P
+    captions: av.VideoFrame | None = None
 
     def __post_init__(self) -> None:
         _check_planes(self.y[None], self.uv[None], self.pixels)
@@ -102,7 +110,8 @@ class Frame:
 class FrameBatch:
     """N pictures of one size and format: y (N, C, H, W), uv (N, K, h, w); see Frame.
 
-    pts and durations have N entries in units of time_base. siting: where the chroma samples lie, in and out.
+    pts, durations and captions have N entries, times in units of time_base. siting: where the chroma samples lie, in
+    and out.
     """
 
     y: np.ndarray
@@ -112,6 +121,7 @@ class FrameBatch:
     durations: tuple[int, ...] = ()
     siting: ChromaSiting = ChromaSiting.LEFT
     pixels: PixelFormat = YUV420P
+    captions: tuple[av.VideoFrame | None, ...] = ()
 
     def __post_init__(self) -> None:
         _check_planes(self.y, self.uv, self.pixels)
@@ -119,6 +129,8 @@ class FrameBatch:
             raise ValueError(f"{len(self.y)} frames but {len(self.pts)} pts")
         if not self.durations:
             object.__setattr__(self, "durations", (0,) * len(self.pts))
+        if not self.captions:
+            object.__setattr__(self, "captions", (None,) * len(self.pts))
 
     def __len__(self) -> int:
         return len(self.y)
@@ -144,8 +156,8 @@ class FrameBatch:
 
     def frames(self) -> Iterator[Frame]:
         """The N pictures one by one, as views."""
-        for i, (pts, duration) in enumerate(zip(self.pts, self.durations, strict=True)):
-            yield Frame(self.y[i], self.uv[i], pts, self.time_base, duration, self.siting, self.pixels)
+        for i, (pts, duration, captions) in enumerate(zip(self.pts, self.durations, self.captions, strict=True)):
+            yield Frame(self.y[i], self.uv[i], pts, self.time_base, duration, self.siting, self.pixels, captions)
 
 
 def batched(frames: Iterable[Frame], size: int) -> Iterator[FrameBatch]:
@@ -171,7 +183,8 @@ def _stack(frames: list[Frame]) -> FrameBatch:
     else:
         y, uv = np.stack([f.y for f in frames]), np.stack([f.uv for f in frames])
     pts, durations = tuple(f.pts for f in frames), tuple(f.duration for f in frames)
-    return FrameBatch(y, uv, pts, first.time_base, durations, first.siting, first.pixels)
+    captions = tuple(f.captions for f in frames)
+    return FrameBatch(y, uv, pts, first.time_base, durations, first.siting, first.pixels, captions)
 
 
 def _check_planes(y: np.ndarray, uv: np.ndarray, pixels: PixelFormat) -> None:

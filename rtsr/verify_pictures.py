@@ -18,7 +18,7 @@ from rtsr.errors import SourceError
 from rtsr.frames import HdrMetadata
 from rtsr.pixels import PixelFormat
 from rtsr.sources.media import Input, decoder_of, main_video, open_input
-from rtsr.sources.pictures import PlaneReader, hdr_metadata, pixel_format
+from rtsr.sources.pictures import PlaneReader, captions, hdr_metadata, pixel_format
 
 if TYPE_CHECKING:
     from rtsr.verify import Verdict
@@ -29,6 +29,7 @@ AFTER_KEY = 5  # frames: far enough to see predicted pictures too, near enough n
 _SAME_LUMA_DB, _SAME_CHROMA_DB = 20.0, 25.0
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "flv", "nut"}  # others seek to where they like, or not at all
 _UNTAGGED = {"png", "mjpeg", "tiff", "gif", "apng", "qtrle", "utvideo", "bmp"}  # codecs that cannot tell colours
+_CAPTIONED = {"h264", "hevc"}  # codecs whose encoders here write closed captions
 _HDR_TOLERANCE = Fraction(1, 1000)  # AV1 writes chromaticities and luminance in other units
 _BT601, _BT709, _HD_LINES = 5, 1, 720
 
@@ -133,6 +134,9 @@ def compare_moments(
         if a is None or b is None:
             verdict.findings.append(f"no picture can be decoded at {float(moment):.3f} s")
             continue
+        if b.codec in _CAPTIONED:
+            kept = captions(a.frame) == captions(b.frame)
+            verdict.expect(kept, f"the closed captions at {float(moment):.3f} s differ from the input's")
         for plane, db in _likenesses(a, b).items():
             lowest = min(lowest, db)
             wanted = _SAME_CHROMA_DB if plane in ("U", "V") else _SAME_LUMA_DB

@@ -39,6 +39,7 @@ class Codec:
 
     params: the option that holds its own settings, if it carries HDR10 metadata there. pix_fmts: of those that FFmpeg
     lists, the ones to use; all for an empty tuple. alpha: whether it keeps alpha where it lists formats that have it.
+    captions: whether it writes the closed captions that come with a picture.
     """
 
     quality: str | None = None
@@ -53,19 +54,21 @@ class Codec:
     params: str | None = None
     pix_fmts: tuple[str, ...] = ()
     alpha: bool = True
+    captions: bool = False
 
 
-_NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),), bitrate=True)
-_X264 = Codec("crf", 51, 18, "preset", _PRESETS, "veryfast", bitrate=True, params="x264-params")
+_NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),), bitrate=True, captions=True)
+_X264 = Codec("crf", 51, 18, "preset", _PRESETS, "veryfast", bitrate=True, params="x264-params", captions=True)
 CODECS = {
     "libx264": _X264,
     "libx264rgb": _X264,
     "libx265": Codec(
         *("crf", 51, 20, "preset", _PRESETS, "veryfast"),
-        fixed=(("x265-params", "log-level=error:open-gop=0"),),
+        fixed=(("x265-params", "log-level=error:open-gop=0"), ("a53cc", "1")),
         bitrate=True,
         params="x265-params",
         alpha=False,  # a build for multi-layer HEVC lists it and does not open
+        captions=True,
     ),
     "libsvtav1": Codec("crf", 63, 27, "preset", tuple(map(str, range(14))), "10", bitrate=True, params="svtav1-params"),
     "libvpx-vp9": Codec(

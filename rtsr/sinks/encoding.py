@@ -75,6 +75,8 @@ class Encoding:
                 options[key] = ":".join(filter(None, (options.get(key), params)))
             else:
                 losses = (*losses, f"HDR10's mastering data, which {name} does not carry (libx265 does)")
+        if spec.captions and not CODECS[name].captions:
+            losses = (*losses, f"closed captions, which {name} does not write (libx264 and libx265 do)")
         return Encoder(
             name,
             options,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import av
+import av.video.plane
 import numpy as np
+from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 from rtsr.frames import ColorTags, Frame
@@ -81,6 +83,16 @@ def matrix_of(colorspace: int, height: int) -> int:
     return _MATRICES.get(colorspace, MATRIX_709 if height >= _HD_LINES else MATRIX_601)
 
 
+def with_captions(picture: av.VideoFrame, carrier: av.VideoFrame) -> av.VideoFrame:
+    """A copy of a picture that carries the carrier's closed captions: only FFmpeg's scaler hands them on."""
+    found = carrier.reformat(picture.width, picture.height, picture.format.name, interpolation=Interpolation.POINT)
+    for plane, pixels in zip(found.planes, picture.planes, strict=True):
+        _fill(plane, np.from_dlpack(pixels))
+    found.colorspace, found.color_range = picture.colorspace, picture.color_range
+    found.pict_type = PictureType.NONE  # the input's would make the encoder's
+    return found
+
+
 def _range(color: ColorTags, pixels: PixelFormat) -> ColorRange:
     """FFmpeg's scaler takes all RGB for full range; other video that tells none is limited."""
     return ColorRange.JPEG if pixels.family == "rgb" or color.range == ColorRange.JPEG else ColorRange.MPEG
@@ -91,7 +103,13 @@ def _copied(planes: tuple[np.ndarray, ...], pix_fmt: str, size: tuple[int, ...])
     height, width = size
     picture = av.VideoFrame(width, height, pix_fmt)
     for plane, pixels in zip(picture.planes, planes, strict=True):
-        rows = np.zeros((pixels.shape[0], plane.line_size // pixels.itemsize), pixels.dtype)
-        rows[:, : pixels.shape[1]] = pixels
-        plane.update(rows.tobytes())
+        _fill(plane, pixels)
     return picture
+
+
+def _fill(plane: av.video.plane.VideoPlane, pixels: np.ndarray) -> None:
+    """Write (h, w) or (h, w, 2) samples into a plane, whose lines may be longer."""
+    lines = pixels.reshape(len(pixels), -1)
+    memory = np.frombuffer(plane, pixels.dtype)  # type: ignore[call-overload]
+    memory = memory.reshape(-1, plane.line_size // pixels.itemsize)
+    memory[: len(lines), : lines.shape[1]] = lines

@@ -15,9 +15,9 @@ import cv2
 
 from rtsr.errors import ConfigError
 from rtsr.frames import Frame, VideoSpec
-from rtsr.sinks.codecs import CONTAINERS, MPEGTS_CODECS
+from rtsr.sinks.codecs import CODECS, CONTAINERS, MPEGTS_CODECS
 from rtsr.sinks.encoding import Encoder
-from rtsr.sinks.pictures import PictureMaker
+from rtsr.sinks.pictures import PictureMaker, with_captions
 from rtsr.sources.media import ffmpeg_path
 
 _LONGEST_REORDER_S = 600  # even for pictures shown at seconds a frame
@@ -125,6 +125,8 @@ class EncodedVideo:
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """A picture with nothing of the frame's but its pixels and its time."""
         picture = self._pictures.make(frame)
+        if frame.captions is not None and CODECS[self._encoder.name].captions:
+            picture = with_captions(picture, frame.captions)
         picture.pts, picture.time_base = frame.pts - self._origin, frame.time_base
         picture.duration = frame.duration
         return picture

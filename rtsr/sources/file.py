@@ -20,7 +20,15 @@ from rtsr.sources.cuts import Cut, Key, picture_digest
 from rtsr.sources.deinterlace import Decoded, deinterlaced
 from rtsr.sources.findings import Findings
 from rtsr.sources.media import Input, as_media, count_packets, decoder_of, last_moment, main_video, open_input
-from rtsr.sources.pictures import PlaneReader, hdr_metadata, is_opaque, lost_beside, pixel_format
+from rtsr.sources.pictures import (
+    PlaneReader,
+    captions,
+    captions_carrier,
+    hdr_metadata,
+    is_opaque,
+    lost_beside,
+    pixel_format,
+)
 
 # FFmpeg's AVChromaLocation; frames tell it from PyAV 19 on. 0 is unspecified.
 _SITINGS = {1: ChromaSiting.LEFT, 2: ChromaSiting.CENTER, 3: ChromaSiting.TOPLEFT}
@@ -193,6 +201,7 @@ class FileSource:
             ),
             siting=_SITINGS.get(int(getattr(picture, "chroma_location", 0) or 0)),
             hdr=hdr_metadata(picture),
+            captions=bool(captions(picture)),
         )
 
     def _heard(self) -> Iterator[Decoded]:
@@ -330,7 +339,8 @@ class FileSource:
         if found != spec.pixels:
             self._changed(f"the pixels change from {spec.pixels} to {found}", "they are converted back", pts)
         y, uv = self._reader.planes(picture)
-        return Frame(y, uv, pts, spec.time_base, duration, spec.siting or ChromaSiting.LEFT, spec.pixels)
+        siting, carrier = spec.siting or ChromaSiting.LEFT, captions_carrier(picture)
+        return Frame(y, uv, pts, spec.time_base, duration, siting, spec.pixels, carrier)
 
     def _changed(self, what: str, then: str, pts: int) -> None:
         """Note a change of the stream once."""

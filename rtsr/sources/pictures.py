@@ -14,7 +14,6 @@ from rtsr.pixels import PixelFormat
 
 # Frame side data that no encoder here takes from us, for people. FFmpeg's names.
 _BESIDE = {
-    "A53_CC": "closed captions",
     "DYNAMIC_HDR_PLUS": "HDR10+ scene data",
     "DOVI_METADATA": "Dolby Vision data",
     "DOVI_RPU_BUFFER": "Dolby Vision data",
@@ -79,6 +78,16 @@ def lost_beside(picture: av.VideoFrame) -> list[str]:
     """What a picture carries that cannot be carried on."""
     found = (_BESIDE[name] for name, _ in _side_data(picture) if name in _BESIDE)
     return list(dict.fromkeys(found))
+
+
+def captions(picture: av.VideoFrame) -> bytes:
+    """The closed captions (CEA-608 and 708, as ATSC A/53 packs them) that belong to a picture; empty if none do."""
+    return next((data for name, data in _side_data(picture) if name == "A53_CC"), b"")
+
+
+def captions_carrier(picture: av.VideoFrame) -> av.VideoFrame | None:
+    """A tiny picture with the captions of this one, for Frame; None if it has none."""
+    return picture.reformat(width=2, height=2, format="yuv420p") if captions(picture) else None
 
 
 def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
