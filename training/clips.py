@@ -13,8 +13,8 @@ import numpy as np
 from av.video.plane import VideoPlane
 from numpy.typing import NDArray
 
-from training import vmaf
-from training.metrics import psnr
+from rtsr import vmaf
+from rtsr.metrics import psnr
 from training.resize import imresize
 from training.upscalers import lanczos
 

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rtsr.metrics import rgb_to_y
 from training import degradations
-from training.metrics import rgb_to_y
 from training.resize import imresize
 
 DEGRADATIONS = ("clean", "kernels", "nearest", "stream", "wild")  # nearest: one of the kernels alone, to compare

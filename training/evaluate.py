@@ -16,9 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtsr.metrics import psnr, rgb_to_y, ssim
 from training.clips import flicker, measure_clips
 from training.degradations import KERNELS, shrink
-from training.metrics import psnr, rgb_to_y, ssim
 from training.upscalers import Upscaler, open_upscaler, to_planes, to_rgb
 
 Picture = NDArray[np.uint8]

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rtsr.metrics import psnr, rgb_to_y
 from training import checkpoint, parallel
 from training.data import Batch, DataError, Pair, sample
-from training.metrics import psnr, rgb_to_y
 from training.resident import Resident
 from training.steps import Step
 

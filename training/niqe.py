@@ -102,8 +102,8 @@ def fit(pictures: list[NDArray[np.uint8]], file: Path = MODEL) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
+    from rtsr.metrics import rgb_to_y
     from training.data import load_pictures
-    from training.metrics import rgb_to_y
 
     p = argparse.ArgumentParser(prog="python -m training.niqe", description="Fit NIQE's model of good pictures.")
     p.add_argument("--data", type=Path, default=Path("../shared/data/train"))

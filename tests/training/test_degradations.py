@@ -8,9 +8,9 @@ from pictures import drawing
 
 pytest.importorskip("torch")
 
+from rtsr.metrics import rgb_to_y
 from training import codecs
 from training import degradations as d
-from training.metrics import rgb_to_y
 
 OPS = {
     "blur": partial(d.blur, chance=1),

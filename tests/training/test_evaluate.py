@@ -10,10 +10,11 @@ from pictures import drawing
 pytest.importorskip("torch")
 pytest.importorskip("openvino")
 
-from training import clips, niqe, vmaf
+from rtsr import vmaf
+from rtsr.metrics import rgb_to_y
+from training import clips, niqe
 from training.distance import WEIGHTS, SqueezeDistance
 from training.evaluate import flat_error, grid_energy, has_grid, measure_kernels, measure_sets, repeating_energy
-from training.metrics import rgb_to_y
 from training.resize import imresize
 from training.upscalers import Upscaler, enlarge_chroma, open_upscaler, to_planes, to_rgb
 

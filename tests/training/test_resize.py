@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from rtsr.metrics import psnr, ssim
 from training.evaluate import measure_sets
-from training.metrics import psnr, ssim
 from training.resize import imresize
 from training.upscalers import open_upscaler
 

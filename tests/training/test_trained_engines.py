@@ -10,8 +10,8 @@ import pytest
 pytest.importorskip("openvino")
 
 from rtsr.manifest import Manifest, installed_engines
+from rtsr.metrics import psnr
 from training.evaluate import flat_error, has_grid, measure_sets, read_y
-from training.metrics import psnr
 from training.resize import imresize
 from training.upscalers import open_engine
 
