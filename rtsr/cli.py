@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from rtsr import __version__
+from rtsr.compare.command import compare
 from rtsr.errors import ConfigError, Interrupted, RtsrError
 from rtsr.live.command import LiveCommand, live
 from rtsr.parse import parse_pairs, parse_rate, parse_time
@@ -324,6 +325,7 @@ def engines(as_json: JsonOption = False) -> None:
 
 
 app.command(cls=LiveCommand)(live)
+app.command()(compare)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from av.video.reformatter import ColorRange, Interpolation
 from rtsr.errors import SourceError
 from rtsr.frames import HdrMetadata
 from rtsr.pixels import PixelFormat
+from rtsr.sinks.pictures import matrix_of
 from rtsr.sources.media import Input, decoder_of, main_video, open_input
 from rtsr.sources.pictures import PlaneReader, captions, hdr_metadata, pixel_format
 
@@ -31,7 +32,6 @@ _SEEKABLE = {"mov", "matroska", "webm", "avi", "flv", "nut"}  # others seek to w
 _UNTAGGED = {"png", "mjpeg", "tiff", "gif", "apng", "qtrle", "utvideo", "bmp"}  # codecs that cannot tell colours
 _CAPTIONED = {"h264", "hevc"}  # codecs whose encoders here write closed captions
 _HDR_TOLERANCE = Fraction(1, 1000)  # AV1 writes chromaticities and luminance in other units
-_BT601, _BT709, _HD_LINES = 5, 1, 720
 
 
 class Picture(NamedTuple):
@@ -236,8 +236,7 @@ def _as_rgb(picture: Picture) -> list[np.ndarray]:
     """Green, blue and red with 8 bits, of a picture of any kind, as players show it."""
     frame, rgb = picture.frame, PixelFormat("rgb", 8, (0, 0))
     if picture.pixels.family != "rgb":
-        told = int(frame.colorspace)
-        matrix = told if told in (1, 4, 5, 7, 9) else _BT709 if frame.height >= _HD_LINES else _BT601
+        matrix = matrix_of(int(frame.colorspace), frame.height)
         full = picture.codec == "mjpeg" or int(frame.color_range) == ColorRange.JPEG
         frame = frame.reformat(
             format=rgb.name,

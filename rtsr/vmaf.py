@@ -87,7 +87,7 @@ class Vmaf:
             self._end()
 
     def finish(self) -> dict[str, list[float]]:
-        """{"vmaf": [...], "vmaf_neg": [...]}, a value for each measured pair. Raises RuntimeError with ffmpeg's words."""
+        """{"vmaf": [...], "vmaf_neg": [...]}, one value a measured pair. Raises RuntimeError with ffmpeg's words."""
         self._end()
         frames = json.loads(Path(self._folder.name, "log.json").read_text())["frames"]
         return {name: [frame["metrics"][name] for frame in frames] for name in NAMES}

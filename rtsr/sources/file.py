@@ -44,8 +44,9 @@ class FileSource:
     """The main video of a file, a URL or numbered pictures, from `start` (seconds, inclusive) to `end` (exclusive).
 
     deinterlace: `auto`, `on` or `off`; see deinterlaced(). keep_alpha: also alpha that nothing of the first picture
-    makes use of. Raises SourceError if the input cannot be opened or holds no video, ConfigError for pixels that are no
-    planes of integers.
+    makes use of. listen: note FFmpeg's complaints, which takes one thread that decodes; not while another file is open
+    whose codec has threads of its own. Raises SourceError if the input cannot be opened or holds no video, ConfigError
+    for pixels that are no planes of integers.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class FileSource:
         end: Fraction | None = None,
         deinterlace: str = "auto",
         keep_alpha: bool = False,
+        listen: bool = True,
     ):
         self.path = as_media(path)
         self._start, self._end = start, end
-        self._deinterlace, self._keep_alpha = deinterlace, keep_alpha
+        self._deinterlace, self._keep_alpha, self._may_listen = deinterlace, keep_alpha, listen
         self._after: int | None = None
         self._may_seek = True
         self._part: Cut | None = None
@@ -156,10 +158,9 @@ class FileSource:
                 other.discard = av.stream.Discard.all  # the sink copies them with a demuxer of its own
         return container, stream
 
-    @staticmethod
-    def _listens(stream: av.video.stream.VideoStream) -> bool:
+    def _listens(self, stream: av.video.stream.VideoStream) -> bool:
         """Whether decoding is quick enough for one thread, in which FFmpeg's complaints can be heard."""
-        return stream.width * stream.height <= _QUICK_PIXELS
+        return self._may_listen and stream.width * stream.height <= _QUICK_PIXELS
 
     def _decode_first(self) -> av.VideoFrame:
         """The first picture: only it tells size, pixel format and colour for every container."""
