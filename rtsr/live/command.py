@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from rtsr.live.summary import Summary
 
 # Options that may stand without a value -> the value they then have.
-_BARE = {"--webcam": "0", "--screen": "", "--web": "0", "--virtual-camera": ""}
+_BARE = {"--webcam": "0", "--screen": "", "--microphone": "", "--web": "0", "--virtual-camera": ""}
 
 
 class LiveCommand(typer.core.TyperCommand):
-    """Lets `--webcam`, `--screen`, `--web` and `--virtual-camera` stand alone."""
+    """Lets `--webcam` and the other options of _BARE stand alone."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         return super().parse_args(ctx, with_values(args))
@@ -58,6 +58,10 @@ def live(
             help="rtsp://, rtmp://, http(s)://, udp://, a file at its own pace, or a test pattern.",
             show_default=False,
         ),
+    ] = None,
+    microphone: Annotated[
+        str | None,
+        typer.Option(metavar="[NAME]", help="Sound for --record and --to, as a camera has none.", show_default=False),
     ] = None,
     list_devices: Annotated[bool, typer.Option("--list", help="Name the cameras with sizes and rates, and exit.")] = (
         False
@@ -139,6 +143,7 @@ def live(
         **({} if retry is None else {"retry": retry}),
         stall_s=stall,
         listen=listen,
+        microphone=microphone,
     )
     engine = EngineChoice(scale, model, degradation, backend)
 

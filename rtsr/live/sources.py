@@ -11,6 +11,7 @@ from rtsr.errors import ConfigError, SourceError
 from rtsr.live.contract import LiveSource
 from rtsr.live.devices import camera, screen
 from rtsr.live.pattern import PatternSource
+from rtsr.live.sound import WithMicrophone
 from rtsr.live.stream import AvSource, Opening, shown_url
 
 TEST_PATTERN = "testsrc"
@@ -29,7 +30,8 @@ class SourceChoice:
     """One of webcam (number, name or device file), screen (region, empty for all) and source (URL, file, `testsrc`).
 
     size, rate: asked of a camera, a screen or the test pattern. retry: attempts to connect again, in a row. listen:
-    wait for somebody who sends to the URL, instead of connecting.
+    wait for somebody who sends to the URL, instead of connecting. microphone: name of a device to take the sound from,
+    empty for the default one.
     """
 
     webcam: str | None = None
@@ -41,10 +43,22 @@ class SourceChoice:
     retry: int = 5
     stall_s: float = 5.0
     listen: bool = False
+    microphone: str | None = None
 
 
 def open_live_source(choice: SourceChoice, notice: Callable[[str], None] = lambda sentence: None) -> LiveSource:
     """Raises ConfigError for a choice that means nothing, SourceError for what does not open."""
+    source = _pictures(choice, notice)
+    if choice.microphone is None:
+        return source
+    try:
+        return WithMicrophone(source, choice.microphone, notice)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _pictures(choice: SourceChoice, notice: Callable[[str], None]) -> LiveSource:
     asked = [what for what in (choice.webcam, choice.screen, choice.source) if what is not None]
     if len(asked) != 1:
         raise ConfigError("say what to upscale: one of --webcam, --screen and --source (`--source testsrc` to try it)")

@@ -17,14 +17,14 @@ from av.codec.context import Flags
 
 from rtsr.errors import SourceError
 from rtsr.frames import Frame, VideoSpec
+from rtsr.live.clock import CaptureClock
 from rtsr.live.contract import Captured, Sound
 from rtsr.live.pictures import LivePictures, described
 from rtsr.live.reconnect import Reconnect
+from rtsr.live.sound import Ears
 from rtsr.threads import Slot
 
 TIME_BASE = Fraction(1, 90000)
-_LATE_S = 0.2  # a file this far behind its clock has stopped and goes on: the clock does too
-_OWN_CLOCK_S = 1.0  # a device's stamp this fresh is its capture time
 _REMOTE = "http,https,httpproxy,tcp,tls,ftp,crypto,data,udp,rtp,srtp,rtsp,rtsps,rtmp,rtmps"
 
 
@@ -77,7 +77,7 @@ class AvSource:
         self._ready, self._closing = threading.Event(), threading.Event()
         self._wanted = threading.Event()  # a file begins to play when somebody watches
         self._error: BaseException | None = None
-        self._ears: tuple[Callable[[Sound], None], ...] = ()
+        self._ears = Ears()
         self._epoch = time.monotonic()
         self._number = 0
         self._size: tuple[int, int] | None = None
@@ -111,12 +111,7 @@ class AvSource:
                 raise SourceError(f"{self.name} gives no pictures any more (none for {self._stall_s:g} s)")
 
     def listen(self, ear: Callable[[Sound], None]) -> Callable[[], None]:
-        self._ears = (*self._ears, ear)
-
-        def stop() -> None:
-            self._ears = tuple(other for other in self._ears if other is not ear)
-
-        return stop
+        return self._ears.listen(ear)
 
     def close(self) -> None:
         self._closing.set()
@@ -241,55 +236,14 @@ class AvSource:
 
     def _hear(self, packet: Any, clock: CaptureClock) -> None:
         """Decode sound if somebody listens."""
-        ears = self._ears
-        if not ears or clock.offset is None:
+        if not self._ears or clock.offset is None:
             return
         try:
             for samples in packet.decode():
                 if samples.pts is not None and samples.time_base is not None:
-                    at = clock.offset + float(samples.pts * samples.time_base)
-                    for ear in ears:
-                        ear(Sound(samples, at))
+                    self._ears.hear(Sound(samples, clock.offset + float(samples.pts * samples.time_base)))
         except av.error.FFmpegError:
             pass  # a click
-
-
-class CaptureClock:
-    """When a picture was there, on time.monotonic(). offset: what to add to the container's seconds to get there."""
-
-    def __init__(self, paced: bool, is_device: bool):
-        self.paced, self._is_device = paced, is_device
-        self.offset: float | None = None
-        self.step = 1 / 30  # seconds between the last two pictures of a paced source
-        self._last: float | None = None
-
-    def moment(self, seconds: float | None, arrived: float) -> float:
-        """seconds: the picture's timestamp; arrived: when its packet was there. In the future for paced ones."""
-        if seconds is None:
-            return arrived
-        if self._is_device and self.offset is None:
-            # V4L2 stamps with the monotonic clock, x11grab with the wall clock; both at the capture.
-            self.offset = next(
-                (
-                    arrived - clock
-                    for clock in (arrived, time.time() - time.monotonic() + arrived)
-                    if 0 <= clock - seconds < _OWN_CLOCK_S
-                ),
-                arrived - seconds,
-            )
-        if self._is_device:
-            at = (self.offset or 0.0) + seconds
-            return at if 0 <= arrived - at < _OWN_CLOCK_S else arrived
-        if not self.paced:
-            # What came with the least delay tells the sender's clock best; the picture itself was here when it arrived.
-            self.offset = min(arrived - seconds, self.offset) if self.offset is not None else arrived - seconds
-            return arrived
-        self.step = seconds - self._last if self._last is not None and seconds > self._last else self.step
-        backwards = self._last is not None and seconds <= self._last
-        self._last = seconds
-        if self.offset is None or backwards or abs(self.offset + seconds - time.monotonic()) > _LATE_S + 2 * self.step:
-            self.offset = time.monotonic() - seconds
-        return self.offset + seconds
 
 
 def shown_url(url: str) -> str:
