@@ -25,7 +25,7 @@ from rtsr.live.outputs import Output, Outputs
 from rtsr.live.record import RecordSink
 from rtsr.live.snapshot import write_pair
 from rtsr.live.summary import Summary, memory_mb
-from rtsr.live.tiers import Tier, Tiers
+from rtsr.live.tiers import Tier, Tiers, why_no_detail
 from rtsr.live.view import with_split
 from rtsr.threads import latest
 
@@ -220,7 +220,7 @@ class Session:
         self._choice.pin(tier)
 
     def set_detail(self, amount: float) -> None:
-        raise ConfigError("these engines have no detail dial")
+        raise ConfigError(why_no_detail(self.tier_names))
 
     def set_split(self, at: float | None) -> None:
         self._split = None if at is None else min(max(at, 0.0), 1.0)

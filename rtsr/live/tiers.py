@@ -87,6 +87,19 @@ def quick_tiers(scale: int, degradation: str) -> list[str]:
     return list(dict.fromkeys(e.tier for e in sorted(engines, key=lambda e: (e.macs_per_lr_pixel, e.tier))))
 
 
+def why_no_detail(tiers: Sequence[str]) -> str:
+    """Why there is no dial between fidelity and detail for these tiers, and what there is instead."""
+    known = sorted({engine.tier for engine in installed_engines() if engine.end == "detail"})
+    if any(tier.endswith("-detail") for tier in tiers):
+        return "this is the detail end itself; there is no dial between the two"
+    if not known:
+        return "no detail engine is installed; the picture is the faithful one"
+    fitting = next((tier for tier in tiers if tier in known), None)
+    if fitting:
+        return f"there is no dial, but --model {fitting}-detail begins with the detail end"
+    return f"these tiers have no detail end; --model {known[0]}-detail is one"
+
+
 def _opener(choice: EngineChoice, name: str) -> Callable[[], Engine]:
     return lambda: open_engine(replace(choice, model=name))
 

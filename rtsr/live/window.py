@@ -21,6 +21,7 @@ from rtsr.errors import ConfigError, RtsrError, SinkError
 from rtsr.live.contract import Shown
 from rtsr.live.pictures import ScreenPictures
 from rtsr.live.session import Session
+from rtsr.live.tiers import why_no_detail
 from rtsr.live.view import overlay_lines, with_overlay
 
 _OVERLAY_S = 0.25  # figures that change more often cannot be read
@@ -138,7 +139,7 @@ class WindowSink:
         actions: dict[int, Callable[[], object]] = {
             ord("s"): self._toggle_split,
             ord("t"): self._next_tier,
-            ord("d"): lambda: session.note(detail_sentence(session.tier_names)),
+            ord("d"): lambda: session.note(why_no_detail(session.tier_names)),
             ord("p"): session.snapshot,
             ord("r"): lambda: session.record(session.stats().recording is None),
             ord("q"): session.quit,
@@ -162,19 +163,6 @@ class WindowSink:
         tier = choices[(choices.index(self._session.pinned) + 1) % len(choices)]
         self._session.set_tier(tier)
         self._session.note(f"tier {tier}" if tier else "the tier follows the rate")
-
-
-def detail_sentence(tiers: list[str]) -> str:
-    """What there is of the detail dial for these tiers."""
-    from rtsr.manifest import installed_engines
-
-    known = sorted({engine.tier for engine in installed_engines() if engine.end == "detail"})
-    if not known:
-        return "no detail engines are installed; the picture is the faithful one"
-    fitting = [tier for tier in known if tier in tiers]
-    if fitting:
-        return f"for the detail end of {fitting[0]} begin with --model {fitting[0]}-detail"
-    return f"these tiers have no detail end; --model {known[0]}-detail has"
 
 
 def why_no_window() -> str | None:

@@ -251,7 +251,7 @@ def test_figures_move_and_the_detail_dial_says_why_not(page, sink: WebSink) -> N
         seen.add(page.inner_text("#stats"))
     assert len(seen) > 1
     assert page.inner_text("#stat-size") == f"{WIDTH}×{HEIGHT} → {LARGE[0]}×{LARGE[1]}"
-    assert page.locator("#detail").is_disabled() and "No detail engine" in page.inner_text("#detail-why")
+    assert page.locator("#detail").is_disabled() and "no detail end" in page.inner_text("#detail-why")
 
 
 def test_snapshot_and_recording(page, sink: WebSink, tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ def test_it_looks_right(browser, sink: WebSink, tmp_path: Path, name: str, size:
         watch(page, sink)
         page.keyboard.press("l") if not phone else page.tap("#lens")
         folder = Path(os.environ.get("RTSR_SHOTS", tmp_path))
-        page.screenshot(path=folder / f"web-{name}-{scheme}.png", full_page=phone)
+        page.screenshot(path=folder / f"web-{name}-{scheme}.png", full_page=phone, animations="disabled")
         width, room = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
         assert width <= room
         back, text = page.evaluate("(({ backgroundColor: b, color: c }) => [b, c])(getComputedStyle(document.body))")

@@ -16,6 +16,7 @@ from rtsr.errors import RtsrError
 from rtsr.frames import ColorTags, VideoSpec
 from rtsr.live.contract import Controls, Shown
 from rtsr.live.snapshot import png_pair
+from rtsr.live.tiers import why_no_detail
 from rtsr.live.web.app import Download, Downloads, Seats
 from rtsr.live.web.moment import Feed
 from rtsr.sinks.pictures import MATRIX_601, matrix_of
@@ -23,7 +24,6 @@ from rtsr.sinks.pictures import MATRIX_601, matrix_of
 STATS_S = 0.5
 MAX_PAGES = 16
 MAX_CAMERAS = 2
-NO_DETAIL = "No detail engine is installed for this tier."
 
 
 class Desk:
@@ -86,7 +86,11 @@ class Page:
             {
                 **{"type": "hello", "version": __version__, "scale": desk.scale},
                 "source": [desk.spec.width, desk.spec.height],
-                **{"webrtc": desk.rtc, "camera_tiers": desk.tiers, "no_detail": NO_DETAIL},
+                **{
+                    "webrtc": desk.rtc,
+                    "camera_tiers": desk.tiers,
+                    "no_detail": why_no_detail(desk.controls.stats().tiers),
+                },
             }
         )
         running = (self._listen(), self._tell(), desk.over.wait())
@@ -156,8 +160,9 @@ class Page:
 
     async def _detail(self, asked: dict[str, Any]) -> None:
         amount = min(max(float(asked["amount"]), 0.0), 1.0)
-        if self._desk.controls.stats().detail is None:
-            raise RtsrError(NO_DETAIL)
+        stats = self._desk.controls.stats()
+        if stats.detail is None:
+            raise RtsrError(why_no_detail(stats.tiers))
         await self._loop.run_in_executor(None, self._desk.controls.set_detail, amount)
 
     async def _snapshot(self, asked: dict[str, Any]) -> dict[str, Any]:
