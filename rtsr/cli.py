@@ -140,6 +140,12 @@ def upscale(
     ] = False,
     audio_codec: AudioCodecOption = "copy",
     no_audio: Annotated[bool, typer.Option("--no-audio", help="Leave all sound out.")] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            help="Share the film out: NVIDIA GPUs as 0,1 or all; cpu*2 for two workers on the CPU.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and how long it would take; see `rtsr plan`.")
     ] = False,
@@ -150,6 +156,7 @@ def upscale(
 
     Example: `rtsr upscale movie.mp4 -o movie_2x.mkv --scale 2 --model fast --preset ultrafast`
     """
+    from rtsr.devices import parse_devices
     from rtsr.options import Options
     from rtsr.sinks.encoding import Encoding, parse_bitrate
 
@@ -171,6 +178,7 @@ def upscale(
         restart=restart,
         audio_codec=audio_codec,
         no_audio=no_audio,
+        devices=parse_devices(devices),
     )
     if dry_run:
         from rtsr.display import print_plan

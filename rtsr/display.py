@@ -99,6 +99,8 @@ def describe(moment: Moment, percent: bool = True) -> str:
         parts.append(f"{moment.film_s / elapsed:.2f}x real time")
     if left is not None and stats.written:
         parts.append(f"ETA {clock_time(elapsed * left / stats.written)}")
+    if moment.by_device:
+        parts.append("frames: " + ", ".join(f"{name} {frames}" for name, frames in moment.by_device))
     parts.append(f"slowest: {stats.slowest.name}")
     return "  ".join(parts)
 

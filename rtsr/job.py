@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 from rtsr import pipeline
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.backends.tiling import TilingEngine
+from rtsr.device_workers import Work, encode_on_devices
+from rtsr.devices import check_backend
 from rtsr.disk import DiskWatch, copied_bytes, estimate, require_room
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
@@ -20,12 +22,16 @@ from rtsr.journal import Journal
 from rtsr.memory import available_bytes, memory_needed, parts_to_fit
 from rtsr.options import Options
 from rtsr.pixels import PixelFormat
+from rtsr.segment_board import SegmentBoard
+from rtsr.segment_worker import SegmentJob
 from rtsr.sinks.codecs import container_format
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.file import FileSink
 from rtsr.sinks.plans import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.trial import lost_tags
+from rtsr.sources.cuts import find_cuts
 from rtsr.sources.file import FileSource
+from rtsr.sources.findings import Findings
 from rtsr.sources.media import Media, picture_numbers
 from rtsr.stats import PipelineStats
 from rtsr.verify import verify
@@ -64,6 +70,7 @@ class Progress:
     before: int
     expected: int | None
     film_s: float
+    by_device: tuple[tuple[str, int], ...] = ()
 
 
 def upscale(
@@ -98,11 +105,13 @@ def upscale(
 class Job:
     """An opened job: everything it needs, checked; nothing is written yet. notices: what a user should know of it.
 
-    keeps_tags: whether the output holds all chapters, tags, languages and titles.
+    keeps_tags: whether the output holds all chapters, tags, languages and titles. choice: what the engine was opened
+    by, with the backend that it took.
     """
 
     source: FileSource
     engine: Engine
+    choice: EngineChoice
     encoder: Encoder
     plans: list[StreamPlan]
     output: Path
@@ -124,6 +133,24 @@ class Job:
             "audio": self.options.audio,
             "deinterlace": self.options.deinterlace,
         }
+
+    def segment_job(self, workers: int) -> SegmentJob:
+        """What others need to make segments of this job. workers: how many share a machine."""
+        options, (start, end) = self.options, self.options.trim
+        engine = self.engine.name, self.engine.sha256
+        alpha = _keeps_alpha(options)
+        return SegmentJob(
+            self.source.path,
+            start,
+            end,
+            options.deinterlace,
+            alpha,
+            self.choice,
+            engine,
+            self.encoder,
+            self.size,
+            workers,
+        )
 
     def require_room(self) -> list[str]:
         """A notice if the disk may become full. Raises ConfigError when the film cannot fit."""
@@ -152,8 +179,7 @@ def prepared(
     media, output_path = Media(os.fspath(input), options.rate), Path(output)
     options.encoding.check(output_path)
     start, end = options.trim
-    keeps_alpha = bool((pixels := PixelFormat.of(options.encoding.pix_fmt or "")) and pixels.alpha)
-    with closing(FileSource(media, start, end, options.deinterlace, keeps_alpha)) as source:
+    with closing(FileSource(media, start, end, options.deinterlace, _keeps_alpha(options))) as source:
         _check_output(media, output_path, options.overwrite)
         spec = source.spec
         scale, size = options.scale_and_size(spec)
@@ -169,7 +195,11 @@ def prepared(
         elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
         choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits, spec.color)
+        if options.devices:
+            options.devices[0].claim()
         opened, room = open_engine(choice), available_bytes()
+        choice = replace(choice, backend=opened.backend)
+        check_backend(options.devices, opened.backend)
         parts = parts_to_fit(opened, spec, room)
         with closing(TilingEngine(opened, notice, parts)) as engine:
             needed = memory_needed(spec, size, encoder, engine)
@@ -181,7 +211,7 @@ def prepared(
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
                 notices.insert(0, what)
-            yield Job(source, engine, encoder, plans, output_path, size, options, notices, not tags)
+            yield Job(source, engine, choice, encoder, plans, output_path, size, options, notices, not tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,12 +225,6 @@ class _Work:
         """Upscale what the journal does not have yet, join, verify, rename."""
         job, source, journal = self.job, self.job.source, self.journal
         start, end = job.options.trim
-        before, begun_s = journal.frames, float(start or 0)
-        if journal.segments:
-            last = journal.segments[-1]
-            source.resume(last.last_pts, last.clean)
-            begun_s = float(self._done_until())
-            notice(f"going on after {before} frames that an earlier run has finished")
         expected = expected_frames(source.spec, start, end)
         disk = DiskWatch(journal, job.output, copied_bytes(source.path), expected)
         sink = FileSink(
@@ -218,12 +242,9 @@ class _Work:
             disk=disk,
         )
         with closing(sink):
-            stats = pipeline.run(
-                source,
-                job.engine,
-                sink,
-                progress=lambda stats: progress(Progress(stats, before, expected, stats.last_seconds - begun_s)),
-            )
+            several = len(job.options.devices) > 1
+            done = self._side_by_side(disk, expected, progress, notice) if several else None
+            stats, before = done or self._in_one_go(sink, not several, expected, progress, notice)
             for sentence in source.notices:
                 notice(sentence)
             part = sink.join()
@@ -234,6 +255,78 @@ class _Work:
             self._check(sink, part, before + stats.decoded - frames)
             sink.publish()
         return self._report(stats, frames, film_s, sink)
+
+    def _in_one_go(
+        self,
+        sink: FileSink,
+        may_seek: bool,
+        expected: int | None,
+        progress: Callable[[Progress], None],
+        notice: Callable[[str], None],
+    ) -> tuple[PipelineStats, int]:
+        """All that is not done yet, from one decoder. Returns also the frames that had been done before.
+
+        may_seek: False decodes what is done again, so that damage behind it shows as it would in one run.
+        """
+        source, journal = self.job.source, self.journal
+        journal.keep_prefix()
+        before, begun_s = journal.frames, float(self.job.options.trim[0] or 0)
+        if journal.segments:
+            last = journal.segments[-1]
+            source.resume(last.last_pts, may_seek and last.clean)
+            begun_s = float(self._done_until())
+            notice(f"going on after {before} frames that are finished")
+        stats = pipeline.run(
+            source,
+            self.job.engine,
+            sink,
+            progress=lambda stats: progress(Progress(stats, before, expected, stats.last_seconds - begun_s)),
+        )
+        return stats, before
+
+    def _side_by_side(
+        self,
+        disk: DiskWatch,
+        expected: int | None,
+        progress: Callable[[Progress], None],
+        notice: Callable[[str], None],
+    ) -> tuple[PipelineStats, int] | None:
+        """All that is not done yet, by several devices; None where one has to do the rest, or all, in one go."""
+        job, source, journal = self.job, self.job.source, self.journal
+        stats, before, found = PipelineStats(), journal.frames, dict[int, Findings]()
+        cuts = find_cuts(source.path, *job.options.trim)
+        if not cuts.parts:
+            if cuts.why_not:
+                notice(f"one device works alone: {cuts.why_not}")
+            return None
+        board = SegmentBoard(journal, cuts.parts, source.spec.time_base)
+        if before:
+            notice(f"going on with {journal.frames} frames that are finished")
+
+        def tell(work: Work) -> None:
+            stats.written = sum(frames for _, frames in work.frames)
+            film_s = float(stats.written / source.spec.rate) if source.spec.rate else 0.0
+            for clock, seconds in zip(stats.stages, work.stage_s, strict=True):
+                clock.total_s, clock.items = seconds, stats.written
+            progress(Progress(stats, before, expected, film_s, work.frames))
+
+        encode_on_devices(
+            job.segment_job(len(job.options.devices)),
+            board,
+            journal.folder,
+            job.options.devices,
+            accepted=lambda result: found.update({result.index: result.found}),
+            progress=tell,
+            notice=notice,
+            before_segment=disk.before_segment,
+        )
+        for segment in journal.segments:
+            source.found.add(found.get(segment.index, Findings()))
+        if board.stopped:
+            notice(board.stopped)
+            return None
+        source.check_end(self._done_until(), cuts.packets)
+        return stats, before
 
     def _check(self, sink: FileSink, part: Path, missing: int) -> None:
         """Raise IncompleteError, and keep the part, for a result that lacks anything."""
@@ -279,6 +372,10 @@ class _Work:
             slowest_stage=stats.slowest.name,
             notices=[*job.source.notices, *sink.joined.notices],
         )
+
+
+def _keeps_alpha(options: Options) -> bool:
+    return bool((pixels := PixelFormat.of(options.encoding.pix_fmt or "")) and pixels.alpha)
 
 
 def _require_nothing_lost(losses: list[str], drop_unsupported: bool) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from rtsr.backends import EngineChoice
+from rtsr.devices import Device
 from rtsr.errors import ConfigError
 from rtsr.frames import VideoSpec
 from rtsr.manifest import installed_engines
@@ -27,6 +28,8 @@ class Options:
     alike. rate: frames a second of numbered pictures. deinterlace: `auto`, `on` or `off`. overwrite: replace an output
     that exists. drop_unsupported: leave out what the output cannot hold. restart: begin an interrupted job anew.
     audio_codec: `copy`, or what all sound is encoded with anew, see AUDIO_ENCODERS. no_audio: leave sound out.
+    devices: where to run, several of which share the film out, see rtsr.devices.parse_devices; empty: where the backend
+    runs by itself.
     """
 
     scale: int | None = None
@@ -44,6 +47,7 @@ class Options:
     restart: bool = False
     audio_codec: str = COPY
     no_audio: bool = False
+    devices: tuple[Device, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.to is not None:

@@ -18,6 +18,7 @@ from rtsr.frames import Frame, VideoSpec
 from rtsr.sinks.codecs import CODECS, CONTAINERS, MPEGTS_CODECS
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.pictures import PictureMaker, with_captions
+from rtsr.sinks.tags import muxer_options
 from rtsr.sources.media import ffmpeg_path
 
 _LONGEST_REORDER_S = 600  # even for pictures shown at seconds a frame
@@ -45,7 +46,7 @@ class EncodedVideo:
         self._spec, self._origin, self._encoder = spec, origin, encoder
         self._pictures = PictureMaker(spec.color, encoder, size)
         file = ffmpeg_path(target) if isinstance(target, Path) else target
-        self._container = av.open(file, "w", format=fmt)
+        self._container = av.open(file, "w", format=fmt, options=muxer_options(fmt, None))
         try:
             self._stream = self._add_stream(fmt, size)
             self._open_encoder()

@@ -38,10 +38,10 @@ def deinterlaced(decoded: Iterable[Decoded], mode: str) -> Iterator[Decoded]:
     for item in decoded:
         picture = item.picture
         if (picture.format.name, picture.width, picture.height) != shape:
-            yield from _drain(graph, waiting)
+            yield from _drain(graph, waiting, mode)
             graph, before, shape = None, None, (picture.format.name, picture.width, picture.height)
         if graph is None and (mode == "on" or (mode == "auto" and item.is_interlaced)):
-            graph = _bwdif(picture, "all" if mode == "on" else "interlaced")
+            graph = _bwdif(picture)
             if before is not None:  # only to be a neighbour
                 waiting.append(None)
                 graph.push(before.picture)
@@ -51,32 +51,33 @@ def deinterlaced(decoded: Iterable[Decoded], mode: str) -> Iterator[Decoded]:
             continue
         waiting.append(item)
         graph.push(picture)
-        yield from _ready(graph, waiting)
-    yield from _drain(graph, waiting)
+        yield from _ready(graph, waiting, mode)
+    yield from _drain(graph, waiting, mode)
 
 
-def _bwdif(picture: av.VideoFrame, which: str) -> av.filter.Graph:
+def _bwdif(picture: av.VideoFrame) -> av.filter.Graph:
+    """Filters all it is given: told to leave some alone it would treat the first of the others in its own way."""
     graph = av.filter.Graph()
     source = graph.add_buffer(
         width=picture.width, height=picture.height, format=picture.format, time_base=picture.time_base
     )
     graph.link_nodes(
-        source, graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}"), graph.add("buffersink")
+        source, graph.add("bwdif", "mode=send_frame:parity=auto:deint=all"), graph.add("buffersink")
     ).configure()
     return graph
 
 
-def _ready(graph: av.filter.Graph, waiting: deque[Decoded | None]) -> Iterator[Decoded]:
+def _ready(graph: av.filter.Graph, waiting: deque[Decoded | None], mode: str) -> Iterator[Decoded]:
     while True:
         try:
             picture = graph.pull()
         except (av.error.BlockingIOError, av.error.EOFError):
             return
         if (item := waiting.popleft()) is not None:
-            yield replace(item, picture=picture)
+            yield replace(item, picture=picture) if mode == "on" or item.is_interlaced else item
 
 
-def _drain(graph: av.filter.Graph | None, waiting: deque[Decoded | None]) -> Iterator[Decoded]:
+def _drain(graph: av.filter.Graph | None, waiting: deque[Decoded | None], mode: str) -> Iterator[Decoded]:
     if graph is not None:
         graph.push(None)
-        yield from _ready(graph, waiting)
+        yield from _ready(graph, waiting, mode)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import islice
 
 import av
 import av.container
@@ -136,8 +135,12 @@ class FileSource:
         if last is not None:
             last = replace(last, duration=self._rest(last))
             yield last
-        if self._part is None:
-            self._check_end(last, packets)
+        if self._part is None and last is not None:
+            if self._after is not None and self._may_seek:
+                packets = count_packets(self.path)
+            self.check_end((last.pts + last.duration) * last.time_base, packets)
+        elif self._part is None and self._after is None:  # else all had been done before
+            raise SourceError(f"{self.path}: no frame lies between --start and --end")
 
     def close(self) -> None:
         self._container.close()
@@ -279,8 +282,11 @@ class FileSource:
                     return
             self._container.close()
             self._container, self._stream = self._open()
-        packets = (packet for packet in self._container.demux(self._stream) if packet.size)
-        yield from islice(packets, key.index, None)
+        seen = 0
+        for packet in self._container.demux(self._stream):
+            if seen >= key.index:
+                yield packet
+            seen += packet.size > 0
 
     def _until_key(self, key: Key) -> Iterator[av.Packet]:
         """Packets from that one on; none if the seek went too far."""
@@ -347,16 +353,13 @@ class FileSource:
         """Note a change of the stream once."""
         self.found.changes.setdefault(what, (float(pts * self.spec.time_base), then))
 
-    def _check_end(self, last: Frame | None, packets: int) -> None:
-        """Tell a file that was cut short: fewer packets or less time than its own header states."""
-        if last is None:
-            if self._after is not None:
-                return  # all had been done before
-            raise SourceError(f"{self.path}: no frame lies between --start and --end")
+    def check_end(self, end: Fraction, packets: int) -> None:
+        """Tell a file that was cut short: fewer packets or less time than its own header states.
+
+        end: seconds at which the last frame ends; packets: of the video, all that could be read.
+        """
         if self.found.cut_short or self._start is not None or self._end is not None:
             return
-        if self._after is not None and self._may_seek:
-            packets = count_packets(self.path)
         formats = set(self._container.format.name.split(","))
         empty = 2 if "avi" in formats else 0  # chunks that stand for a delay are counted there and hold nothing
         if self.spec.frames and packets + empty < self.spec.frames:
@@ -366,7 +369,7 @@ class FileSource:
             return
         if not self.spec.frames and formats & _STATED_DURATION and self._container.duration:
             stated = self._stated_end(formats)
-            missing = float(stated - (last.pts + last.duration) * last.time_base)
+            missing = float(stated - end)
             if missing > 0.9 and missing > 0.02 * float(stated) and stated - last_moment(self.path) > Fraction(1, 2):
                 self.found.cut_short = f"the file ends {missing:.1f} s before the duration that its header states"
 
