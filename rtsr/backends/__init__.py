@@ -14,7 +14,7 @@ from rtsr.manifest import Manifest, find_engine, find_rgb_engine
 # Seen when memory was short: std::bad_alloc, OpenVINO's "Check 'ptr' failed at ... cpu_memory.cpp" and, for a thread
 # that gets no stack, "Resource temporarily unavailable"; OpenCV's and ONNX Runtime's "failed to allocate".
 _OUT_OF_MEMORY = re.compile(
-    r"bad_alloc|bad allocation|(insufficient|out of|not enough) memory|cpu_memory\.cpp|(failed|unable) to allocate"
+    r"bad_alloc|bad allocation|(insufficient|out[ _]?of|not enough)[ _]?memory|cpu_memory\.cpp|(failed|unable) to allocate"
     "|temporarily unavailable",
     re.IGNORECASE,
 )
@@ -129,5 +129,10 @@ def inference_error(engine: Engine, batch: FrameBatch, error: object) -> EngineE
     """One sentence for whatever a runtime threw while it worked on a batch; OutOfMemoryError if that was the reason."""
     height, width = batch.size
     where = f"on {width}x{height} at {batch.seconds:.3f} s"
-    kind = OutOfMemoryError if isinstance(error, MemoryError) or _OUT_OF_MEMORY.search(str(error)) else EngineError
+    kind = OutOfMemoryError if isinstance(error, MemoryError) or is_out_of_memory(str(error)) else EngineError
     return kind(f"{engine.backend} failed in {engine.name} {where}: {error}")
+
+
+def is_out_of_memory(message: str) -> bool:
+    """Whether a runtime's own words mean that memory ran out."""
+    return _OUT_OF_MEMORY.search(message) is not None

@@ -97,16 +97,22 @@ def resite(uv: np.ndarray, siting: ChromaSiting, scale: int, pixels: PixelFormat
     A sample that lies on a luma pixel of the small picture must lie on one of the large picture too; about the centre
     it would land up to 1.5 luma pixels beside it at x4. Worth 0.35 dB of chroma (docs/ARCHITECTURE.md), costs 0.05 ms.
     """
-    along, down = (
-        _shift_kernel(scale, shared) if first else _shift_kernel(scale, 0)
-        for first, shared in zip(siting.value, pixels.chroma, strict=True)
-    )
+    along, down = shift_kernels(siting, scale, pixels)
     if len(along) == len(down) == 1:
         return uv
     out = np.empty(uv.shape, uv.dtype)
     for source, target in zip(uv.reshape(-1, *uv.shape[2:]), out.reshape(-1, *uv.shape[2:]), strict=True):
         cv2.sepFilter2D(source, -1, along, down, dst=target, borderType=cv2.BORDER_REPLICATE)
     return np.minimum(out, pixels.white, out=out) if pixels.bits not in (8, 16) else out
+
+
+def shift_kernels(siting: ChromaSiting, scale: int, pixels: PixelFormat) -> tuple[np.ndarray, np.ndarray]:
+    """The taps along a row and down a column that move chroma so; a single one where there is nothing to do."""
+    along, down = (
+        _shift_kernel(scale, shared) if first else _shift_kernel(scale, 0)
+        for first, shared in zip(siting.value, pixels.chroma, strict=True)
+    )
+    return along, down
 
 
 @lru_cache

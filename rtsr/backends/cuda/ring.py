@@ -58,6 +58,7 @@ class Ring:
     """
 
     def __init__(self, gpu: Gpu, input_bytes: int, output_bytes: int, depth: int = DEPTH):
+        self.depth = depth
         self.results = ResultPool(output_bytes, _LENT)
         self._in_flight: deque[Slot] = deque()
         self._slots: list[Slot] = []
