@@ -34,6 +34,7 @@ class Backend(StrEnum):
     auto = "auto"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    tensorrt = "tensorrt"
     reference = "reference"
 
 

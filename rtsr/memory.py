@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from rtsr.backends import Engine
+from rtsr.backends.cuda.ring import DEPTH, LENT
 from rtsr.frames import VideoSpec
 from rtsr.manifest import Manifest, engines_folder, load_manifest
 from rtsr.pixels import PixelFormat
@@ -22,6 +23,7 @@ _QUEUED = 6  # output frames in the queue to the encoder, and one in each hand
 _DECODER = 16  # input frames: references, one for each thread, the queue
 _LAYERS = 8  # of a net, each with about as many channels as the next
 _MOST_PARTS = 64
+_PINNED_RESULTS = DEPTH + LENT  # in flight on the GPU, and held by readers
 _MOST_STREAMS = 4  # frames that OpenVINO works on at once; one more waits
 
 # Output frames that an encoder holds on two cores at rtsr's default preset: looks ahead at, refers to, filters.
@@ -52,6 +54,8 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     path = engines_folder() / f"{engine.name}.json"
     if not path.is_file():  # interpolation
         return 0
+    if engine.backend.startswith("tensorrt"):  # what the host has of it: page-locked memory
+        return _PINNED_RESULTS * frame_bytes(spec.pixels, spec.width * engine.scale, spec.height * engine.scale)
     manifest = load_manifest(path)
     cores = usable_cores()
     streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1

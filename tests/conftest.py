@@ -40,6 +40,7 @@ def engines_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("engines")
     for scale in (2, 3, 4):
         save_repeat_engine(folder, scale)
+        save_repeat_engine(folder, scale, "float", "planes")  # for TensorRT
     save_repeat_engine(folder, 2, "float")  # for 10-bit video
     return folder
 
@@ -51,10 +52,13 @@ def engines(engines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return engines_folder
 
 
-def save_repeat_engine(folder: Path, scale: int, precision: str = "int8") -> Manifest:
-    """Write the ONNX file and the manifest of a `phases` engine without weights: nearest neighbour."""
-    data = repeat_graph(scale) if precision == "int8" else repeat_graph_in_float(scale)
-    name = f"repeat-x{scale}" + ("" if precision == "int8" else f"-{precision}")
+def save_repeat_engine(folder: Path, scale: int, precision: str = "int8", output: str = "phases") -> Manifest:
+    """Write the ONNX file and the manifest of an engine that is nearest neighbour."""
+    if output == "planes":
+        data = repeat_ladder(scale)
+    else:
+        data = repeat_graph(scale) if precision == "int8" else repeat_graph_in_float(scale)
+    name = f"repeat-x{scale}" + ("" if precision == "int8" else f"-{precision}") + "-planes" * (output == "planes")
     (folder / f"{name}.onnx").write_bytes(data)
     manifest = Manifest(
         name=name,
@@ -64,10 +68,10 @@ def save_repeat_engine(folder: Path, scale: int, precision: str = "int8") -> Man
         end="fidelity",
         degradation="stream",
         precision=precision,
-        output="phases",
+        output=output,
         recipe="none",
         contract=CONTRACT,
-        dtypes={"y": "uint8", "y_phases": "uint8"},
+        dtypes={"y": "uint8", "y_phases": "uint8"} if output == "phases" else {"y": "uint8", "y_out": "uint8"},
         parameters=0,
         macs_per_lr_pixel=0,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -100,6 +104,37 @@ def repeat_graph_in_float(scale: int) -> bytes:
         ("Cast", ["clipped"], "bytes", {"to": uint8}),
         ("Transpose", ["bytes"], "y_phases", {"perm": [0, 2, 3, 1]}),
     )
+
+
+def repeat_ladder(scale: int) -> bytes:
+    """uint8 y -> y_out as a ladder does it: convolutions whose first channel is the picture, on values from 0 to 1."""
+    onnx = pytest.importorskip("onnx", reason="onnx builds the test engines: pip install 'rtsr[dev]'")
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    centre = np.zeros((1, 1, 3, 3), np.float32)
+    centre[..., 1, 1] = 1
+    weights = {
+        **{"w0": centre / 255, "b0": np.zeros(1, np.float32)},
+        **{"w1": np.repeat(centre * 255, scale**2, 0), "b1": np.zeros(scale**2, np.float32)},
+    }
+    nodes = [
+        helper.make_node("Cast", ["y"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("Conv", ["x", "w0", "b0"], ["conv0"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Relu", ["conv0"], ["relu0"]),
+        helper.make_node("Conv", ["relu0", "w1", "b1"], ["conv1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("DepthToSpace", ["conv1"], ["planes"], blocksize=scale, mode="CRD"),
+        helper.make_node("Cast", ["planes"], ["y_out"], to=TensorProto.UINT8),
+    ]
+    y, y_out = (
+        helper.make_tensor_value_info(name, TensorProto.UINT8, ["n", 1, *sides])
+        for name, sides in (("y", ["h", "w"]), ("y_out", ["sh", "sw"]))
+    )
+    constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(nodes, "repeat", [y], [y_out], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
 
 
 def onnx_model(scale: int, *nodes: tuple[str, list[str], str, dict[str, object]]) -> bytes:

@@ -184,11 +184,9 @@ def test_engines_lists_what_is_installed(engines: Path) -> None:
     assert table.code == 0
     assert all(name in table.stdout for name in ("repeat-x2", "repeat-x3", "repeat-x4"))
     document = json.loads(rtsr("engines", "--json").stdout)
-    assert [(engine["scale"], engine["precision"]) for engine in document] == [
-        (2, "float"),
-        (2, "int8"),
-        (3, "int8"),
-        (4, "int8"),
+    assert [engine["name"] for engine in document] == [
+        *("repeat-x2-float-planes", "repeat-x2-float", "repeat-x2"),
+        *("repeat-x3-float-planes", "repeat-x3", "repeat-x4-float-planes", "repeat-x4"),
     ]
 
 

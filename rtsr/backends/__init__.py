@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Protocol
 
-from rtsr.errors import ConfigError, EngineError, OutOfMemoryError
+from rtsr.errors import ConfigError, EngineError, OutOfMemoryError, RtsrError
 from rtsr.frames import ColorTags, FrameBatch
 from rtsr.manifest import Manifest, find_engine, find_rgb_engine
 
 # Seen when memory was short: std::bad_alloc, OpenVINO's "Check 'ptr' failed at ... cpu_memory.cpp" and, for a thread
-# that gets no stack, "Resource temporarily unavailable"; OpenCV's and ONNX Runtime's "failed to allocate".
+# that gets no stack, "Resource temporarily unavailable"; OpenCV's and ONNX Runtime's "failed to allocate". CUDA says
+# CUDA_ERROR_OUT_OF_MEMORY, TensorRT OutOfMemory.
 _OUT_OF_MEMORY = re.compile(
-    r"bad_alloc|bad allocation|(insufficient|out[ _]?of|not enough)[ _]?memory|cpu_memory\.cpp|(failed|unable) to allocate"
-    "|temporarily unavailable",
+    r"bad_alloc|bad allocation|(insufficient|out[ _]?of|not enough)[ _]?memory|cpu_memory\.cpp|temporarily unavailable"
+    "|(failed|unable) to allocate",
     re.IGNORECASE,
 )
 
-BACKENDS = ("auto", "openvino", "onnxruntime", "reference")
+BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "reference")
+PRECISIONS = ("fp16", "fp32", "int8")
 
 
 class Engine(Protocol):
@@ -52,7 +55,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which generator to run, where, and on samples of how many bits."""
+    """Which generator to run, where, and on samples of how many bits. precision: of TensorRT's plan."""
 
     scale: int = 4
     model: str = "balanced"
@@ -61,7 +64,11 @@ class EngineChoice:
     bits: int = 8
     color: ColorTags = field(default_factory=ColorTags)  # what an RGB generator converts by; the others never ask
 
+    precision: str = "fp16"
+
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scale not in (2, 3, 4):
             raise ConfigError(f"scale {self.scale} is not supported; use 2, 3 or 4")
         if self.backend not in BACKENDS:
@@ -70,12 +77,13 @@ class EngineChoice:
             raise ConfigError(f"unknown degradation {self.degradation!r}; known: stream, clean")
 
 
-def open_engine(choice: EngineChoice) -> Engine:
+def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
     """Open what was asked for, or stop: nothing falls back in silence.
 
-    `auto` takes OpenVINO where it is installed, else ONNX Runtime. 8-bit video runs through int8 engines, deeper video
-    through float ones under OpenVINO. What it took is in `Engine.backend`. Raises ConfigError (no such engine, package
-    missing) or EngineError (it does not open).
+    `auto` takes TensorRT where that is installed and a GPU answers, else OpenVINO, else ONNX Runtime; notice gets why
+    one that is installed does not open. On CPUs 8-bit video runs through int8 engines, deeper video through float ones
+    under OpenVINO. What it took is in `Engine.backend`. Raises ConfigError (no such engine, package missing) or
+    EngineError (it does not open).
     """
     if choice.backend == "reference":
         from rtsr.backends.reference import ReferenceEngine
@@ -83,6 +91,18 @@ def open_engine(choice: EngineChoice) -> Engine:
         return ReferenceEngine(choice.scale)
     if rgb := find_rgb_engine(choice.model, choice.scale, choice.degradation):
         return _open_rgb(rgb, choice)
+    if choice.backend == "tensorrt":
+        return _open_tensorrt(choice, notice)
+    if choice.backend == "auto" and (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
+        try:
+            return _open_tensorrt(choice, notice)
+        except RtsrError as error:
+            notice(f"backend tensorrt does not open, going on with the next: {error}")
+    return open_cpu_engine(choice)
+
+
+def open_cpu_engine(choice: EngineChoice) -> Engine:
+    """What open_engine() takes where there is no GPU."""
     precision = "int8" if choice.bits == 8 else "float"
     engine = find_engine(choice.model, choice.scale, choice.degradation, precision, "phases")
     match choice.backend:
@@ -97,6 +117,25 @@ def open_engine(choice: EngineChoice) -> Engine:
                 return _open_onnxruntime(engine, choice.bits)
 
 
+def _open_tensorrt(choice: EngineChoice, notice: Callable[[str], None]) -> Engine:
+    from rtsr.backends.cuda.libraries import open_gpu
+    from rtsr.backends.trt_package import load_package
+
+    gpu = open_gpu()
+    package = load_package(gpu)
+    try:
+        from rtsr.backends.trt import TensorRtEngine
+    except ImportError as error:
+        raise ConfigError(f"backend tensorrt lacks a package ({error}): pip install onnx") from error
+    return TensorRtEngine(find_ladder(choice), package, gpu, choice.precision, notice)
+
+
+def find_ladder(choice: EngineChoice) -> Manifest:
+    """The engine that a plan is made of. Raises ConfigError if there is none."""
+    how = ("int8", "phases") if choice.precision == "int8" else ("float", "planes")
+    return find_engine(choice.model, choice.scale, choice.degradation, *how)
+
+
 def _open_openvino(engine: Manifest, bits: int) -> Engine:
     try:
         from rtsr.backends.openvino import OpenVinoEngine  # openvino loads only when asked for
@@ -106,7 +145,7 @@ def _open_openvino(engine: Manifest, bits: int) -> Engine:
 
 
 def _open_rgb(engine: Manifest, choice: EngineChoice) -> Engine:
-    if choice.backend == "onnxruntime":
+    if choice.backend not in ("auto", "openvino"):
         raise ConfigError(f"{engine.name} works in RGB, which runs under openvino only: pass --backend openvino")
     try:
         from rtsr.backends.rgb import RgbEngine

@@ -16,9 +16,9 @@ import numpy as np
 from rtsr.backends import inference_error, is_out_of_memory
 from rtsr.backends.cuda.libraries import Gpu
 from rtsr.backends.cuda.memory import Layout, cuda_errors, device_memory
-from rtsr.backends.cuda.ring import Ring, Slot
+from rtsr.backends.cuda.ring import DEPTH, Ring, Slot
 from rtsr.backends.phases import fill_bordered
-from rtsr.backends.trt_build import Progress, Recipe, kept_plan, keep, logger, ready_plan, recipe
+from rtsr.backends.trt_build import Progress, Recipe, keep, kept_plan, logger, plain, ready_plan, recipe
 from rtsr.backends.trt_graph import Picture
 from rtsr.backends.trt_package import Package
 from rtsr.errors import EngineError, OutOfMemoryError, RtsrError
@@ -55,19 +55,23 @@ class TensorRtEngine:
         self._session: _Session | None = None
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
-        (result,) = self.stream([batch])
+        """One slot, which takes the least memory; stream() has the greater throughput."""
+        (result,) = self._run([batch], depth=1)
         return result
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        return self._run(batches, DEPTH)
+
+    def _run(self, batches: Iterable[FrameBatch], depth: int) -> Iterator[FrameBatch]:
         self._gpu.use()
         waiting: deque[FrameBatch] = deque()
         session = self._session
         try:
             for batch in batches:
-                if session is None or not session.takes(batch):
+                if session is None or not session.takes(batch, depth):
                     while session is not None and waiting:
                         yield self._collect(session, waiting)
-                    session = self._open_session(batch)
+                    session = self._open_session(batch, depth)
                 if session.is_full:
                     yield self._collect(session, waiting)
                 waiting.append(batch)
@@ -104,19 +108,19 @@ class TensorRtEngine:
     def _recipe(self, picture: Picture, pictures: int) -> Recipe:
         return recipe(self._package, self._gpu, self._manifest, picture, self._precision, pictures)
 
-    def _open_session(self, batch: FrameBatch) -> _Session:
+    def _open_session(self, batch: FrameBatch, depth: int) -> _Session:
         """A session for batches like this one; the old one's memory is free before."""
         self.close()
         try:
             made = self._recipe(self.picture(batch), len(batch))
             plan = ready_plan(self._package, made, self._notice, self._progress)
             try:
-                self._session = _Session(self._package, self._gpu, made, plan)
+                self._session = _Session(self._package, self._gpu, made, plan, depth)
             except _Refused as refused:  # another driver or build than the key could tell apart: once more, from anew
                 self._notice(f"{made.path} does not load ({refused}): built anew")
                 made.path.unlink(missing_ok=True)
                 plan = ready_plan(self._package, made, self._notice, self._progress)
-                self._session = _Session(self._package, self._gpu, made, plan)
+                self._session = _Session(self._package, self._gpu, made, plan, depth)
         except _Refused as refused:
             raise EngineError(f"{self.backend} refuses its own plan of {self.name}: {refused}") from refused
         except OutOfMemoryError as error:
@@ -162,7 +166,7 @@ class _Session:
     """A loaded plan with a ring of slots, an execution context and a CUDA graph for each. The contexts share their
     scratch memory: one stream runs them, one after the other. Raises _Refused, EngineError, OutOfMemoryError."""
 
-    def __init__(self, package: Package, gpu: Gpu, recipe: Recipe, plan: bytes):
+    def __init__(self, package: Package, gpu: Gpu, recipe: Recipe, plan: bytes, depth: int):
         self._package, self._recipe = package, recipe
         self._picture, self._most = recipe.picture, recipe.key.pictures
         self._log = logger(package.trt)
@@ -173,13 +177,13 @@ class _Session:
             raise (OutOfMemoryError if is_out_of_memory(why) else _Refused)(why)
         self._inputs = Layout.of({name: (shape, np.uint8) for name, shape in self._picture.inputs(self._most).items()})
         self._outputs = Layout.of({n: (shape, np.uint8) for n, shape in self._picture.outputs(self._most).items()})
-        self._ring = Ring(gpu, self._inputs.size, self._outputs.size)
+        self._ring = Ring(gpu, self._inputs.size, self._outputs.size, depth)
         self._scratch = None
         self._slots: list[_Prepared] = []
         try:
             size = max(self._engine.device_memory_size_v2, 1)
             self._scratch = device_memory(gpu, size, self._ring.computing)
-            self._kernels_path = recipe.path.with_name(f"{recipe.path.stem}-{gpu.name.replace(' ', '-')}.kernels")
+            self._kernels_path = recipe.path.with_name(f"{recipe.path.stem}-{plain(gpu.name)}.kernels")
             kernels = self._kernels_path.read_bytes() if self._kernels_path.is_file() else b""
             for _ in range(self._ring.depth):
                 context, self._kernels = package.context(self._engine, kernels)
@@ -196,10 +200,10 @@ class _Session:
     def is_full(self) -> bool:
         return self._ring.is_full
 
-    def takes(self, batch: FrameBatch) -> bool:
+    def takes(self, batch: FrameBatch, depth: int) -> bool:
         p = self._picture
         same = (*batch.size, batch.pixels, batch.siting) == (p.height, p.width, p.pixels, p.siting)
-        return same and len(batch) <= self._most
+        return same and len(batch) <= self._most and depth <= self._ring.depth
 
     def start(self, batch: FrameBatch) -> None:
         """Copy a batch into a free slot and enqueue all of its work."""

@@ -90,9 +90,11 @@ def ready_plan(
     """
     plan = kept_plan(recipe, notice)
     if plan is None:
-        plan = build(package, recipe, progress, cancelled)
+        plan, timings = build(package, recipe, progress, cancelled)
         try:
             keep(recipe.path, _header(recipe.key, plan) + plan)
+            if timings:
+                keep(_timings_path(package, recipe), timings)
         except OSError as error:
             notice(f"the plan of {recipe} cannot be kept in {recipe.path.parent} ({error.strerror}): built each time")
     return plan
@@ -119,10 +121,11 @@ def build(
     recipe: Recipe,
     progress: Progress = lambda share: None,
     cancelled: threading.Event | None = None,
-) -> bytes:
+) -> tuple[bytes, bytes]:
     """Build a plan: within a second for TensorRT-RTX, in up to minutes for TensorRT. The GIL is free meanwhile.
 
-    Raises EngineError, OutOfMemoryError, or BuildCancelled soon after `cancelled` is set.
+    Returns the plan and what was measured on the way, which makes the next build shorter; empty if nothing was. Raises
+    EngineError, OutOfMemoryError, or BuildCancelled soon after `cancelled` is set.
     """
     trt = package.trt
     log = logger(trt)
@@ -141,7 +144,7 @@ def build(
         profile.set_shape(name, shapes[1][name], most, most)
     config.add_optimization_profile(profile)
     config.progress_monitor = monitor = _monitor(trt, progress, cancelled)
-    timings = recipe.path.parent / f"{package.name}-{package.version}-{_plain(recipe.key.gpu)}.timings"
+    timings = _timings_path(package, recipe)
     package.load_timings(config, timings.read_bytes() if timings.is_file() else b"")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -150,10 +153,8 @@ def build(
         why = log.first_error
         kind = OutOfMemoryError if is_out_of_memory(why) else EngineError
         raise kind(f"{package.name} {package.version} cannot build a plan of {recipe}: {why}")
-    if measured := package.timings(config):
-        keep(timings, measured)
     progress(1.0)
-    return bytes(plan)
+    return bytes(plan), package.timings(config)
 
 
 def keep(path: Path, content: bytes) -> None:
@@ -172,7 +173,11 @@ def _header(key: PlanKey, plan: bytes) -> bytes:
     return _MAGIC + json.dumps(about).encode() + b"\n"
 
 
-def _plain(name: str) -> str:
+def _timings_path(package: Package, recipe: Recipe) -> Path:
+    return recipe.path.with_name(f"{package.name}-{package.version}-{plain(recipe.key.gpu)}.timings")
+
+
+def plain(name: str) -> str:
     """A GPU's name as part of a file's."""
     return "".join(c if c.isalnum() else "-" for c in name)
 

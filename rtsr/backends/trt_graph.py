@@ -6,6 +6,7 @@ here they become a graph of the precision asked for, whose ends are bytes, as Te
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -19,7 +20,6 @@ from rtsr.errors import EngineError
 from rtsr.frames import ChromaSiting
 from rtsr.pixels import PixelFormat
 
-PRECISIONS = ("fp16", "fp32", "int8")
 OPSET = 17
 # Of a quantised hidden tensor. An engine's own grid is uint8 on k/255; TensorRT has no unsigned 8-bit convolutions, so
 # that values of 0 to 1 lie on k/127 here: half as fine.
@@ -109,15 +109,16 @@ def read_ladder(engine: bytes) -> list[Layer]:
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     made_by = {node.output[0]: node for node in model.graph.node}
     layers: list[Layer] = []
-    for node in model.graph.node:
-        if node.op_type != "Conv":
-            continue
-        weight, bias = node.input[1], constants[node.input[2]]
-        if weight in constants:
-            layers.append(Layer(constants[weight], bias))
-        else:
-            codes, steps, _ = (constants[name] for name in made_by[weight].input)
-            layers.append(Layer(codes * steps[:, None, None, None], bias, steps))
+    with suppress(KeyError, ValueError, IndexError):  # weights that lie elsewhere: no ladder
+        for node in model.graph.node:
+            if node.op_type != "Conv":
+                continue
+            weight, bias = node.input[1], constants[node.input[2]]
+            if weight in constants:
+                layers.append(Layer(constants[weight], bias))
+            else:
+                codes, steps, _ = (constants[name] for name in made_by[weight].input)
+                layers.append(Layer(codes * steps[:, None, None, None], bias, steps))
     if layers and layers[0].steps is None:
         head, tail = layers[0], layers[-1]
         layers[0], layers[-1] = Layer(head.weight * 255, head.bias), Layer(tail.weight / 255, tail.bias / 255)

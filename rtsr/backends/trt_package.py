@@ -46,7 +46,7 @@ class Package:
             )
 
     def built_on(self, gpu: Gpu | None) -> tuple[str, str]:
-        """What a plan depends on of the machine: GPU name and driver. Raises EngineError if a GPU is needed to build."""
+        """GPU name and driver that a plan is for. Raises EngineError where one cannot be built without a GPU."""
         if self.is_rtx:
             return "any", "any"
         if gpu is None:

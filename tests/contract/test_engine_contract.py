@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import rtsr_threads
+from cuda_stand_in import Driver
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tensorrt_stand_in import TensorRt
 
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.backends.reference import ReferenceEngine
@@ -18,16 +21,29 @@ from rtsr.errors import EngineError
 from rtsr.frames import ChromaSiting, FrameBatch
 from rtsr.pixels import YUV420P, PixelFormat
 
-KINDS = ("nearest", "bicubic", "openvino", "onnxruntime")
-REPEATS_LUMA = {"nearest", "openvino", "onnxruntime"}  # the last two run the `repeat` engine of conftest.py
+KINDS = ("nearest", "bicubic", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")  # the last two on stand-ins
+REPEATS_LUMA = {*KINDS} - {"bicubic"}  # all but nearest run the `repeat` engine of conftest.py
 TIME_BASE = Fraction(1001, 30000)
 
 
 def open_kind(kind: str, scale: int) -> Engine:
     if kind in ("nearest", "bicubic"):
         return ReferenceEngine(scale, kind)
+    if kind.startswith("tensorrt"):
+        return open_engine(EngineChoice(scale, "repeat", "stream", "tensorrt"))
     pytest.importorskip(kind)
     return open_engine(EngineChoice(scale, "repeat", "stream", kind))
+
+
+@pytest.fixture(autouse=True)
+def stand_ins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A GPU and its packages, for the kinds that need them."""
+    kind, _ = request.getfixturevalue("kind_and_scale") if "kind_and_scale" in request.fixturenames else ("", 0)
+    if kind.startswith("tensorrt"):
+        monkeypatch.setenv("RTSR_PLANS", str(tmp_path))
+        driver = Driver()
+        driver.install(monkeypatch)
+        TensorRt(driver, kind.replace("-", "_")).install(monkeypatch)
 
 
 @pytest.fixture(params=[(kind, scale) for kind in KINDS for scale in (2, 3, 4)], ids=lambda p: f"{p[0]}-x{p[1]}")
@@ -200,7 +216,7 @@ def test_sixteen_bits_are_taken_or_refused_in_words(engine: Engine) -> None:
         TIME_BASE,
         pixels=PixelFormat(bits=16),
     )
-    if engine.backend == "reference":
+    if engine.backend == "reference" or engine.backend.startswith("tensorrt"):
         result = engine.infer(deep)
         assert (result.y.dtype, result.uv.dtype) == (np.uint16, np.uint16)
         assert (result.y == 700).all() and (result.uv == 300).all()

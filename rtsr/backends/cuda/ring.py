@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from cuda.core.cu13._stream import Stream
 
 DEPTH = 4  # one in each of the three stages, and one that the host fills or empties
-_LENT = 16  # results that readers hold: the queue to the encoder and what it has not copied yet
+LENT = 16  # results that readers hold: the queue to the encoder and what it has not copied yet
 
 
 @dataclass(slots=True, eq=False)
@@ -59,7 +59,7 @@ class Ring:
 
     def __init__(self, gpu: Gpu, input_bytes: int, output_bytes: int, depth: int = DEPTH):
         self.depth = depth
-        self.results = ResultPool(output_bytes, _LENT)
+        self.results = ResultPool(output_bytes, LENT)
         self._in_flight: deque[Slot] = deque()
         self._slots: list[Slot] = []
         self._free: deque[Slot] = deque()
