@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation
 
+from rtsr.color import matrix_of
 from rtsr.errors import SourceError
 from rtsr.frames import HdrMetadata
 from rtsr.pixels import PixelFormat
-from rtsr.sinks.pictures import matrix_of
 from rtsr.sources.media import Input, decoder_of, main_video, open_input
 from rtsr.sources.pictures import PlaneReader, captions, hdr_metadata, pixel_format
 

@@ -13,16 +13,12 @@ import openvino.opset13 as ops
 
 from rtsr.backends import inference_error
 from rtsr.backends.phases import BORDER, resite
+from rtsr.color import MATRIX_601, WEIGHTS, matrix_of
 from rtsr.errors import EngineError, first_line
 from rtsr.frames import ColorTags, FrameBatch
 from rtsr.manifest import Manifest, read_engine
 
-# FFmpeg's code of a matrix -> its kr and kb. Codes that are no such matrix are taken as unknown.
-MATRICES = {
-    1: (0.2126, 0.0722), 4: (0.30, 0.11), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)
-}  # fmt: skip
 FULL_RANGE = 2
-HD = 720  # lines from which on an untagged picture is taken as BT.709, as players do it
 
 
 class RgbEngine:
@@ -76,7 +72,7 @@ class RgbEngine:
     def _infer_rgb(self, batch: FrameBatch) -> FrameBatch:
         """G, B, R planes by way of full-range BT.601 4:4:4."""
         white = batch.pixels.white
-        kr, kb = MATRICES[6]
+        kr, kb = WEIGHTS[MATRIX_601]
         g, b, r = (batch.y[:, i : i + 1].astype(np.float32) for i in range(3))
         luma = kr * r + (1 - kr - kb) * g + kb * b
         chroma = np.concatenate([(b - luma) / (2 * (1 - kb)), (r - luma) / (2 * (1 - kr))], axis=1) + (white + 1) / 2
@@ -123,8 +119,7 @@ class RgbEngine:
 
     def _conversion(self, batch: FrameBatch) -> tuple[tuple[float, float], bool]:
         """(kr, kb) and whether the range is full."""
-        guess = MATRICES[1 if batch.size[0] >= HD else 6]
-        return MATRICES.get(self._color.colorspace, guess), self._color.range == FULL_RANGE
+        return WEIGHTS[matrix_of(self._color.colorspace, batch.size[0])], self._color.range == FULL_RANGE
 
     def _range(self, full: bool) -> np.ndarray:
         """Code values of black, luma's span and chroma's span, on the scale of 0..255 on which the net works."""

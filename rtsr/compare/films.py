@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from rtsr.color import matrix_of
 from rtsr.compare.bicubic import Bicubic
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ColorTags, Frame, VideoSpec
 from rtsr.metrics import rgb_to_y
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.encoding import Encoder
-from rtsr.sinks.pictures import PictureMaker, matrix_of
+from rtsr.sinks.pictures import PictureMaker
 from rtsr.sources.file import FileSource
 from rtsr.sources.media import PICTURE_SUFFIXES, Media
 
@@ -165,7 +166,7 @@ class Fitting:
         spec = film.spec
         self._film, self._canvas = film, canvas
         self._turns = round(spec.rotation / 90) % 4
-        self._screen = PictureMaker(film.color, _SCREEN, (spec.width, spec.height))
+        self._screen = PictureMaker(film.color, film.spec.height, _SCREEN, (spec.width, spec.height))
         self._cut = _is_near(film.size, canvas.size)
         self._resizers: dict[str, Bicubic] = {}
         gray = "gray" if spec.pixels.bits == 8 else f"gray{spec.pixels.bits}le"

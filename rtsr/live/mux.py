@@ -49,7 +49,7 @@ class LiveMuxer:
             self._audio.codec_context.layout = "stereo"
             self._audio.codec_context.format = "fltp"
             self._audio.codec_context.bit_rate = 160_000
-        self._maker = PictureMaker(spec.color, encoder, self._size)
+        self._maker = PictureMaker(spec.color, spec.height, encoder, self._size)
         self._begun: float | None = None
         self._last_pts = -1
         self._sounds: deque[Sound] = deque(maxlen=_SOUND_WAITING)

@@ -11,10 +11,10 @@ from fractions import Fraction
 import cv2
 import numpy as np
 
+from rtsr.color import matrix_of
 from rtsr.errors import ConfigError
 from rtsr.frames import ColorTags, Frame
 from rtsr.live.contract import Captured, Sound
-from rtsr.sinks.pictures import matrix_of
 from rtsr.sources.synthetic import SyntheticSource
 
 LARGEST = 4096  # pixels a side

@@ -6,8 +6,8 @@ import av
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from rtsr.color import MATRIX_601, MATRIX_709, matrix_of
 from rtsr.frames import ColorTags, Frame
-from rtsr.sinks.pictures import MATRIX_601, MATRIX_709, matrix_of
 
 _UNTOLD = 2  # AVColorSpace's unspecified
 

@@ -8,25 +8,23 @@ import numpy as np
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from rtsr.color import matrix_of
 from rtsr.frames import ColorTags, Frame
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.encoding import Encoder
 
 _EXACT = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-# FFmpeg's AVColorSpace -> the names and numbers of swscale's matrices.
-_MATRICES = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9, 10: 9}
-MATRIX_709, MATRIX_601 = 1, 5  # FFmpeg's AVColorSpace
-_HD_LINES = 720  # from here on, video that does not tell its matrix means BT.709
 
 
 class PictureMaker:
     """Makes what an encoder takes of frames, without a copy where the encoder takes their planes as they are.
 
-    color: the tags of the frames. size: (width, height) of the pictures to make.
+    color: the tags of the frames. lines: the height of the video before it was enlarged, which tells the matrix where
+    the tags do not. size: (width, height) of the pictures to make.
     """
 
-    def __init__(self, color: ColorTags, encoder: Encoder, size: tuple[int, int]):
-        self._color, self._encoder, self._size = color, encoder, size
+    def __init__(self, color: ColorTags, lines: int, encoder: Encoder, size: tuple[int, int]):
+        self._color, self._lines, self._encoder, self._size = color, lines, encoder, size
         self._reformatter = VideoReformatter()  # one for all: each keeps its own scaler
 
     def make(self, frame: Frame) -> av.VideoFrame:
@@ -59,9 +57,9 @@ class PictureMaker:
     def _convert(self, picture: av.VideoFrame, pixels: PixelFormat) -> av.VideoFrame:
         """Other samples, another size: one pass of FFmpeg's scaler, the matrix and the range said for both sides."""
         target = self._encoder.pixels
-        source_matrix = matrix_of(self._color.colorspace, picture.height)
+        source_matrix = matrix_of(self._color.colorspace, self._lines)
         told = self._encoder.color.colorspace
-        matrix = matrix_of(told, picture.height) if target.family == "yuv" else source_matrix
+        matrix = matrix_of(told, self._lines) if target.family == "yuv" else source_matrix
         if pixels.family == "rgb":
             source_matrix = matrix
         resized = (picture.width, picture.height) != self._size
@@ -76,11 +74,6 @@ class PictureMaker:
             interpolation=(Interpolation.LANCZOS if resized else Interpolation.BICUBIC) | _EXACT,
             threads=1,
         )
-
-
-def matrix_of(colorspace: int, height: int) -> int:
-    """swscale's number of a matrix between YUV and RGB; where none is told, what players assume."""
-    return _MATRICES.get(colorspace, MATRIX_709 if height >= _HD_LINES else MATRIX_601)
 
 
 def with_captions(picture: av.VideoFrame, carrier: av.VideoFrame) -> av.VideoFrame:

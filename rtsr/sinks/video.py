@@ -44,7 +44,7 @@ class EncodedVideo:
         origin: int = 0,
     ):
         self._spec, self._origin, self._encoder = spec, origin, encoder
-        self._pictures = PictureMaker(spec.color, encoder, size)
+        self._pictures = PictureMaker(spec.color, spec.height, encoder, size)
         file = ffmpeg_path(target) if isinstance(target, Path) else target
         self._container = av.open(file, "w", format=fmt, options=muxer_options(fmt, None))
         try:

@@ -12,6 +12,7 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from rtsr import __version__
+from rtsr.color import MATRIX_601, matrix_of
 from rtsr.errors import RtsrError
 from rtsr.frames import ColorTags, VideoSpec
 from rtsr.live.contract import Controls, Shown
@@ -19,7 +20,6 @@ from rtsr.live.snapshot import png_pair
 from rtsr.live.tiers import why_no_detail
 from rtsr.live.web.app import Download, Downloads, Seats
 from rtsr.live.web.moment import Feed
-from rtsr.sinks.pictures import MATRIX_601, matrix_of
 
 STATS_S = 0.5
 MAX_PAGES = 16

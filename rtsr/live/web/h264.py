@@ -10,10 +10,10 @@ import av.error
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 
+from rtsr.color import matrix_of
 from rtsr.errors import SinkError
 from rtsr.frames import ColorTags, Frame
 from rtsr.live.pictures import av_picture
-from rtsr.sinks.pictures import matrix_of
 
 CLOCK = 90_000  # ticks a second, RTP's and MP4's both
 _KEYFRAME_S = 4  # who joins asks for one of his own; this is for what no one asks after

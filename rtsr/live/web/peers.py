@@ -16,6 +16,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import VideoFrame
 
 from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.color import MATRIX_601
 from rtsr.errors import ConfigError, RtsrError
 from rtsr.frames import Frame, batched
 from rtsr.live.contract import Shown
