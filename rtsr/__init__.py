@@ -3,6 +3,7 @@
     import rtsr
     rtsr.upscale("a.mp4", "b.mp4", scale=4, model="fast")
     for frame in rtsr.Upscaler(scale=4).stream(frames): ...
+    array = rtsr.enhance_image("photo.png")
 
 Importing this loads no heavy library; each loads when the part that needs it is opened.
 """
@@ -13,12 +14,13 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Frame", "FrameBatch", "RtsrError", "Upscaler", "__version__", "open_source", "upscale"]
+__all__ = ["Frame", "FrameBatch", "RtsrError", "Upscaler", "__version__", "enhance_image", "open_source", "upscale"]
 
 if TYPE_CHECKING:
     from rtsr.errors import RtsrError
     from rtsr.frames import Frame, FrameBatch
     from rtsr.job import upscale
+    from rtsr.pictures.enhance import enhance_image
     from rtsr.sources import open_source
     from rtsr.upscaler import Upscaler
 
@@ -31,6 +33,7 @@ _HOMES = {
     "FrameBatch": "rtsr.frames",
     "RtsrError": "rtsr.errors",
     "Upscaler": "rtsr.upscaler",
+    "enhance_image": "rtsr.pictures.enhance",
     "open_source": "rtsr.sources",
     "upscale": "rtsr.job",
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MOMENTS = 6  # pictures compared; each costs a seek and a few decoded frames
 AFTER_KEY = 5  # frames: far enough to see predicted pictures too, near enough not to decode a whole segment at HR
 # Downscaled output against input. Luma: 30 and more when right, under 15 for another picture. Chroma is smoother.
-_SAME_LUMA_DB, _SAME_CHROMA_DB = 20.0, 25.0
+SAME_LUMA_DB, SAME_CHROMA_DB = 20.0, 25.0
 _SEEKABLE = {"mov", "matroska", "webm", "avi", "flv", "nut"}  # others seek to where they like, or not at all
 _UNTAGGED = {"png", "mjpeg", "tiff", "gif", "apng", "qtrle", "utvideo", "bmp"}  # codecs that cannot tell colours
 _CAPTIONED = {"h264", "hevc"}  # codecs whose encoders here write closed captions
@@ -139,7 +139,7 @@ def compare_moments(
             verdict.expect(kept, f"the closed captions at {float(moment):.3f} s differ from the input's")
         for plane, db in _likenesses(a, b).items():
             lowest = min(lowest, db)
-            wanted = _SAME_CHROMA_DB if plane in ("U", "V") else _SAME_LUMA_DB
+            wanted = SAME_CHROMA_DB if plane in ("U", "V") else SAME_LUMA_DB
             sentence = f"the picture at {float(moment):.3f} s differs from the input's in its {plane} ({db:.1f} dB)"
             verdict.expect(db >= wanted, sentence)
     verdict.facts["moments"] = len(picks)
@@ -214,7 +214,7 @@ def _likenesses(a: Picture, b: Picture) -> dict[str, float]:
     pairs = dict(zip(names, zip(small, large, strict=False), strict=False))  # gray as YUV has chroma on one side only
     if a.pixels.alpha and b.pixels.alpha:
         pairs["alpha"] = _alpha8(a), _alpha8(b)
-    return {name: _likeness(p, q, a.frame.interlaced_frame) for name, (p, q) in pairs.items()}
+    return {name: likeness(p, q, a.frame.interlaced_frame) for name, (p, q) in pairs.items()}
 
 
 def _planes8(frame: av.VideoFrame, pixels: PixelFormat) -> list[np.ndarray]:
@@ -249,7 +249,7 @@ def _as_rgb(picture: Picture) -> list[np.ndarray]:
     return _planes8(frame, rgb)
 
 
-def _likeness(small: np.ndarray, large: np.ndarray, interlaced: bool) -> float:
+def likeness(small: np.ndarray, large: np.ndarray, interlaced: bool) -> float:
     """PSNR in dB of a plane against a larger one brought down to its size; of the better field of an interlaced one,
     for deinterlacing keeps one and makes the other anew."""
     same_size = cv2.resize(large, (small.shape[1], small.shape[0]), interpolation=cv2.INTER_AREA)

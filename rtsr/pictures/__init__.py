@@ -1,0 +1,1 @@
+"""Still pictures: read with all that lies beside their pixels, enlarged, written, checked."""
