@@ -166,7 +166,7 @@ class Fitting:
         spec = film.spec
         self._film, self._canvas = film, canvas
         self._turns = round(spec.rotation / 90) % 4
-        self._screen = PictureMaker(film.color, film.spec.height, _SCREEN, (spec.width, spec.height))
+        self._screen = PictureMaker(film.color, spec.height, _SCREEN, (spec.width, spec.height))
         self._cut = _is_near(film.size, canvas.size)
         self._resizers: dict[str, Bicubic] = {}
         gray = "gray" if spec.pixels.bits == 8 else f"gray{spec.pixels.bits}le"

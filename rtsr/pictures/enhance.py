@@ -33,11 +33,11 @@ def enhance_image(
 ) -> np.ndarray:
     """Upscale one picture and return it.
 
-    lr: uint8 or uint16 (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha; or a picture file, which comes back upright
-    in the same layouts ((H, W, 2) is gray and alpha). sr_path: where to write it too, with the metadata of the file it
-    came from; a file there is replaced, and what the format cannot hold is refused. visualize: True also writes bicubic
-    and the result side by side, as `<sr_path without suffix>_compare.png`, or `rtsr_compare.png` in the current folder
-    where there is no sr_path; a path writes it there.
+    lr: uint8 or uint16 (H, W) gray, (H, W, 3) RGB or (H, W, 4) RGB and alpha; or a picture file, which comes back
+    upright as (H, W, C), C being 1 or 2 (gray, alpha), 3 or 4. sr_path: where to write it too, with the metadata of the
+    file it came from; a file there is replaced, and what the format cannot hold is refused. visualize: True also writes
+    bicubic and the result side by side, as `<sr_path without suffix>_compare.png`, or as `rtsr_compare.png` in the
+    current folder where there is no sr_path; a path writes it there.
 
     Engines stay open for the next call. Any thread may call; calls wait for each other. Raises RtsrError.
     """

@@ -30,7 +30,7 @@ def upright(exif: bytes) -> bytes:
 
 
 def _entries(exif: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(tag, where its value lies, type, value) of the single SHORT and LONG values of the first directory and EXIF's."""
+    """(tag, where its value lies, type, value) of single SHORTs and LONGs in the first directory and in EXIF's own."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None or len(exif) < 8:
         return

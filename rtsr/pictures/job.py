@@ -1,4 +1,4 @@
-"""`rtsr upscale photo.png -o photo_4x.png`: one picture in, the same picture larger out, or a sentence that says why not."""
+"""`rtsr upscale photo.png -o photo_4x.png`: one picture in, the same larger out, or a sentence that says why not."""
 
 from __future__ import annotations
 
@@ -204,6 +204,6 @@ def _check_memory(picture: Picture, scale: int) -> None:
     needed, room = round(_COPIES * picture.pixels.nbytes * scale * scale), available_bytes()
     if room is not None and picture.pixels.size > _SHORTEST and needed > room:
         raise ConfigError(
-            f"enlarging this picture {scale} times takes about {needed / 1e9:.1f} GB of memory and {room / 1e9:.1f} GB are "
-            "free; use a smaller --scale"
+            f"enlarging this picture {scale} times takes about {needed / 1e9:.1f} GB of memory and {room / 1e9:.1f} GB "
+            "are free; use a smaller --scale"
         )

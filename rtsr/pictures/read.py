@@ -147,7 +147,7 @@ def _deep(image: Any, path: Path) -> np.ndarray:
     """(H, W, C) uint16; Pillow cuts colour to 8 bits."""
     if image.mode in ("F", "I") and _format_of_samples(image) != "integers":
         raise ConfigError(f"{path}: its samples are no integers of 8 or 16 bits, which the engines take")
-    # OpenCV 5 fails on a TIFF that is to be turned; without that tag (a TIFF is what EXIF is made of) it reads it as stored.
+    # OpenCV 5 fails on a TIFF that is to be turned; without that tag it reads it as stored. EXIF is a TIFF, too.
     pixels = _by_opencv(exif_tags.upright(path.read_bytes()))
     if pixels is None or pixels.dtype != np.uint16:
         raise ConfigError(f"{path}: a picture of {image.mode} with these samples cannot be read; save it as 16-bit PNG")

@@ -23,7 +23,6 @@ from rtsr.live.contract import Shown
 from rtsr.live.pictures import LivePictures
 from rtsr.live.web.moment import Feed
 from rtsr.live.web.rtc import NewestTrack
-from rtsr.sinks.pictures import MATRIX_601
 from rtsr.threads import Slot
 
 LARGEST_CAMERA = 1280 * 720  # pixels of a visitor's picture; more would stall everybody's machine
