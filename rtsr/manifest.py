@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "output": ("phases", "planes"),
     "contract": (CONTRACT,),
 }
+_DTYPES = {"uint8", "uint16", "float16", "float32"}
+_MOST_BYTES = 1 << 20  # of a manifest
+_MOST_LETTERS = 4096  # of one of its texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +67,12 @@ class Manifest:
 
 
 def load_manifest(path: Path) -> Manifest:
-    """Read and check one manifest. Raises EngineError that names the file and the key at fault."""
+    """Read one manifest and check each of its keys. Raises EngineError that names the file and the key at fault."""
     try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise EngineError(f"manifest {path} has more than {_MOST_BYTES} bytes")
         raw = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(f"manifest {path} cannot be read: {error}") from error
     names = {f.name for f in fields(Manifest)}
     if not isinstance(raw, dict):
@@ -76,9 +82,35 @@ def load_manifest(path: Path) -> Manifest:
     for key, allowed in _CHOICES.items():
         if isinstance(raw[key], bool) or not any(raw[key] == value for value in allowed):
             raise EngineError(f"manifest {path}: {key} is {raw[key]!r}, allowed are {allowed}")
-    if not isinstance(raw["file"], str) or not raw["file"] or Path(raw["file"]).name != raw["file"]:
-        raise EngineError(f"manifest {path}: file {raw['file']!r} must be a plain name beside the manifest")
+    for key, value in raw.items():
+        if complaint := _complaint(key, value):
+            raise EngineError(f"manifest {path}: {key} {complaint}, not {str(value)[:80]!r}")
     return Manifest(**raw)
+
+
+def _complaint(key: str, value: object) -> str | None:
+    """What a key must hold, if value is not that."""
+    if key == "file" and not (isinstance(value, str) and value and Path(value).name == value):
+        return "must be a plain name beside the manifest"
+    if key == "sha256" and not (isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value)):
+        return "must be 64 hexadecimal digits"
+    if key == "dtypes":
+        fits = isinstance(value, dict) and all(isinstance(dtype, str) and dtype in _DTYPES for dtype in value.values())
+        return None if fits else f"must give each end of the graph one of {sorted(_DTYPES)}"
+    if key == "quality":
+        return None if isinstance(value, dict) and _are_figures(value) else "must hold figures by name"
+    if Manifest.__annotations__[key] == "int":
+        fits = isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
+        return None if fits else "must be a whole number"
+    # Printable, because a terminal obeys what is not.
+    fits = isinstance(value, str) and value.isprintable() and 0 < len(value) <= _MOST_LETTERS
+    return None if fits else "must be a printable text"
+
+
+def _are_figures(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(name.isprintable() and _are_figures(figure) for name, figure in value.items())
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def engines_folder() -> Path:
@@ -132,12 +164,23 @@ def find_rgb_engine(model: str, scale: int, degradation: str) -> Manifest | None
 
 
 def read_engine(engine: Manifest, folder: Path | None = None) -> bytes:
-    """The ONNX file's bytes, checked against the manifest's sha256. Raises EngineError."""
+    """The ONNX file's bytes, checked against the manifest's sha256 and by check_engine(), before a runtime sees them.
+
+    Raises EngineError.
+    """
+    from rtsr.engine_check import MAX_BYTES, check_engine  # numpy loads only when an engine does
+
     path = (folder or engines_folder()) / engine.file
     try:
-        data = path.read_bytes()
+        if not path.is_file() and path.exists():
+            raise EngineError(f"engine {engine.name}: {path} is no file")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise EngineError(f"engine {engine.name}: {path} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise EngineError(f"engine {engine.name}: {path} has more than {MAX_BYTES >> 20} MiB")
     if hashlib.sha256(data).hexdigest() != engine.sha256:
         raise EngineError(f"engine {engine.name}: {path} is not the file its manifest describes (sha256 differs)")
+    check_engine(data, engine)
     return data
