@@ -2,7 +2,7 @@
 
 A runtime's parser and kernels are large native code, and an engine may come from anywhere. So the file may hold only
 the operators that training.export writes, in ONNX's own domain; every weight must be as long as its shape says; and the
-shape of every tensor is followed through the graph for one small picture. That bounds the memory of a frame, and shows
+shape of every tensor is followed through the graph for one large picture. That bounds the memory of a frame, and shows
 that what comes out is `scale` times what went in.
 """
 
@@ -26,10 +26,9 @@ MAX_NODES = 5_000
 MAX_VALUES_PER_PIXEL = 4096  # of one tensor, for each pixel of the input; 64 channels at x4 have 1024
 MAX_PAD = 64
 OPSETS = range(13, 22)
-_PROBE = (
-    32,
-    48,
-)  # height and width of the picture whose way is followed; even, and unequal
+# Height and width of the picture whose way is followed: each more than MAX_VALUES_PER_PIXEL, so that a tensor of
+# height times height is too large.
+_PROBE = 4320, 7680
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 10: 2}  # float32, uint8, int8, int32, int64, float16
 _ELEM_TYPES = {"uint8": 2, "float32": 1}
 _SHAPE_LENGTH = 16  # constants up to this long may be sizes, and are read
@@ -68,9 +67,7 @@ def check_engine(data: bytes, engine: Manifest) -> None:
 def _check_opsets(model: dict[str, Any]) -> None:
     sets = [(opset.get("domain", ""), opset.get("version", 0)) for opset in model["opsets"]]
     if len(sets) != 1 or sets[0][0] not in ("", "ai.onnx") or sets[0][1] not in OPSETS:
-        raise OnnxError(
-            f"it asks for operator sets {sets}; allowed is ONNX's own, {OPSETS[0]} to {OPSETS[-1]}"
-        )
+        raise OnnxError(f"it asks for operator sets {sets}; allowed is ONNX's own, {OPSETS[0]} to {OPSETS[-1]}")
 
 
 def _weights(graph: dict[str, Any]) -> dict[str, _Tensor]:

@@ -167,14 +167,3 @@ def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     with pytest.raises(SourceError, match="pipe"):
         rtsr.upscale(tmp_path / "pipe.mp4", tmp_path / "out.mp4", backend="reference")
-
-
-def test_a_local_playlist_opens_no_network(server: str, tmp_path: Path) -> None:
-    write_clip(tmp_path / "film.ts", Video(pts=steady_pts(24)))
-    playlist = tmp_path / "list.m3u8"
-    lines = ["#EXTM3U", "#EXT-X-TARGETDURATION:1", "#EXTINF:1,", f"{server}/film.ts", "#EXT-X-ENDLIST", ""]
-    playlist.write_text("\n".join(lines))
-    with pytest.raises(SourceError):
-        rtsr.upscale(playlist, tmp_path / "out.mp4", backend="reference")
-    playlist.write_text("\n".join(lines).replace(f"{server}/", ""))
-    assert rtsr.upscale(playlist, tmp_path / "out.mp4", scale=2, backend="reference").frames_out == 24

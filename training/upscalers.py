@@ -1,6 +1,5 @@
 """Engines and interpolations behind one face, so that one ruler measures them all."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from rtsr.manifest import load_manifest, read_engine
 from training.resize import imresize
 
 Picture = NDArray[np.uint8]
@@ -64,9 +64,10 @@ def open_engine(path: Path) -> Upscaler:
     """An exported engine of any flavour. float32 is asked for: OpenVINO would take bfloat16 where it can."""
     import openvino as ov
 
-    manifest = json.loads(path.with_suffix(".json").read_text())
-    scale = manifest["scale"]
-    engine = ov.compile_model(ov.Core().read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    manifest = load_manifest(path.with_suffix(".json"))
+    scale = manifest.scale
+    model = ov.Core().read_model(read_engine(manifest, path.parent))
+    engine = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def phases(y: Picture, uv: Picture) -> Planes:
         return shuffle(np.asarray(engine({"y": y[None, None]})["y_phases"])[0], scale), enlarge_chroma(uv, scale)
@@ -81,9 +82,9 @@ def open_engine(path: Path) -> Upscaler:
         result = engine({"y": y[None, None], "uv": uv[None], **settings})
         return np.asarray(result["y_out"])[0, 0], np.asarray(result["uv_out"])[0]
 
-    if "matrix" in manifest["dtypes"]:
+    if manifest.rgb:
         return Upscaler(scale, rgb_planes, colour=True)
-    return Upscaler(scale, phases if manifest["output"] == "phases" else luma_planes)
+    return Upscaler(scale, phases if manifest.output == "phases" else luma_planes)
 
 
 def shuffle(phases: Picture, scale: int) -> Picture:

@@ -22,6 +22,7 @@ from rtsr.live.contract import Captured, Sound
 from rtsr.live.pictures import LivePictures, described
 from rtsr.live.reconnect import Reconnect
 from rtsr.live.sound import Ears
+from rtsr.sources.media import LOCAL_ONLY
 from rtsr.threads import Slot
 
 TIME_BASE = Fraction(1, 90000)
@@ -156,7 +157,7 @@ class AvSource:
             if opening.url.startswith("rtsp"):
                 options.setdefault("rtsp_transport", "tcp")  # UDP loses packets, and a damaged picture stays for a GOP
         elif opening.kind == "file":
-            options["protocol_whitelist"] = "file,crypto,data,pipe"
+            options |= LOCAL_ONLY
         timeout = (max(self._stall_s, opening.patience_s - 5), self._stall_s) if opening.kind == "stream" else None
         try:
             if opening.wished:

@@ -21,8 +21,14 @@ from rtsr.errors import ConfigError, SourceError
 # A tag in a wrong encoding is no reason to lose a film. PyAV 19 no longer has the option, and no longer fails.
 _TOLERANT: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _LIVE = {"rtsp", "rtsps", "rtmp", "rtmps", "rtp", "srtp", "udp", "srt", "rist", "tcp", "mms", "mmsh", "pipe"}
-# A playlist may name other files: local ones only local files, remote ones only remote.
-_LOCAL_PROTOCOLS, _REMOTE_PROTOCOLS = "file,crypto,data", "http,https,httpproxy,tcp,tls,ftp,crypto,data"
+# Formats that only name other files or addresses. One that somebody sent could so put a private film into the output.
+_REFERRING = {"concat", "dash", "hls", "image2", "imf", "rtsp", "sdp", "vobsub"}
+# A local file opens nothing but itself; a playlist on a server, nothing but what is on servers.
+LOCAL_ONLY = {
+    "protocol_whitelist": "file,crypto,data",
+    "format_whitelist": ",".join(sorted(av.formats_available - _REFERRING)),
+}
+_REMOTE_ONLY = {"protocol_whitelist": "http,https,httpproxy,tcp,tls,ftp,crypto,data"}
 _URL = re.compile(r"(?P<scheme>[a-zA-Z][a-zA-Z0-9+.-]+)://")
 _NUMBER = re.compile(r"%0?(?P<width>\d*)d")
 PICTURE_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp"}
@@ -86,7 +92,7 @@ class Media:
         if self.is_pictures:
             return self._open_pictures(self.pictures())
         if self.is_url:
-            return self._open(self.name, {"protocol_whitelist": _REMOTE_PROTOCOLS}, timeout=_TIMEOUT_S)
+            return self._open(self.name, _REMOTE_ONLY, timeout=_TIMEOUT_S)
         path = Path(self.name)
         if not path.exists():
             raise SourceError(f"{path}: no such file")
@@ -96,7 +102,7 @@ class Media:
             raise SourceError(f"{path}: is a pipe or a device, which cannot be read twice")
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the file is empty (zero bytes)")
-        return self._open(ffmpeg_path(path), {"protocol_whitelist": _LOCAL_PROTOCOLS})
+        return self._open(ffmpeg_path(path), LOCAL_ONLY)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this input from another: sizes, and hashes of both ends of a file, without reading it whole."""
@@ -135,6 +141,8 @@ class Media:
             raise SourceError(f"{self}: this build of FFmpeg does not speak {urlsplit(self.name).scheme}") from error
         except av.error.FFmpegError as error:
             why = error.strerror or error
+            if isinstance(error, av.error.ArgumentError) and options is LOCAL_ONLY:  # not on the whitelist
+                why = "or it is a list of other files: name those themselves"
             what = "cannot be read" if self.is_url else "not a video file that FFmpeg can open"
             raise SourceError(f"{self}: {what} ({why})") from error
         except OSError as error:
