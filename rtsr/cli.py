@@ -16,6 +16,7 @@ import typer
 
 from rtsr import __version__
 from rtsr.compare.command import compare
+from rtsr.doctor.command import doctor
 from rtsr.errors import ConfigError, Interrupted, RtsrError
 from rtsr.live.command import LiveCommand, live
 from rtsr.parse import parse_pairs, parse_rate, parse_time
@@ -335,6 +336,7 @@ def engines(as_json: JsonOption = False) -> None:
 
 app.command(cls=LiveCommand)(live)
 app.command()(compare)
+app.command()(doctor)
 
 
 @contextmanager
