@@ -81,6 +81,7 @@ class AvSource:
         self._ears = Ears()
         self._epoch = time.monotonic()
         self._number = 0
+        self._is_lost = False  # and not connected again yet
         self._size: tuple[int, int] | None = None
         self._found: VideoSpec | None = None
         self._thread = threading.Thread(target=self._work, name="rtsr-read", daemon=True)
@@ -140,6 +141,7 @@ class AvSource:
                 if pause is None:
                     raise SourceError(self._reconnect.resignation(failure))
                 self._notice(self._reconnect.announcement(failure, pause))
+                self._is_lost = True
                 self._closing.wait(pause)
         except BaseException as error:  # raised in frames(), whatever it is
             self._error = error
@@ -210,6 +212,9 @@ class AvSource:
             self._closing.wait(wait)
         elif clock.paced and -wait > clock.step:
             return  # its turn is over; the next one's comes
+        if self._is_lost:
+            self._is_lost = False
+            self._notice(f"{self.name}: connected again")
         self._note_change(picture)
         y, uv = self._pictures.planes(picture)
         frame = Frame(y, uv, round((at - self._epoch) / TIME_BASE), TIME_BASE)

@@ -15,6 +15,7 @@ from rtsr.frames import FrameBatch
 from rtsr.live.stream import TIME_BASE
 from rtsr.manifest import installed_engines
 
+_LONG_S = 3.0  # to wait without a word
 _TRIES = 3  # inferences timed when a tier is made ready
 
 
@@ -120,7 +121,10 @@ class Tiers:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="rtsr-tiers", daemon=True)
         self._thread.start()
-        self._first.wait()  # a compilation in this thread would hear no Ctrl-C
+        # A compilation in this thread would hear no Ctrl-C.
+        if not self._first.wait(_LONG_S):
+            notice(f"compiling {self.all[-1].name} for {size[1]}x{size[0]} pictures takes its time")
+            self._first.wait()
         if self._error is not None:
             self.close()
             raise self._error
