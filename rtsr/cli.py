@@ -39,6 +39,12 @@ class Backend(StrEnum):
     reference = "reference"
 
 
+class Precision(StrEnum):
+    fp16 = "fp16"
+    fp32 = "fp32"
+    int8 = "int8"
+
+
 class Deinterlace(StrEnum):
     auto = "auto"
     on = "on"
@@ -56,6 +62,7 @@ BackendOption = Annotated[Backend, typer.Option(help="What runs the engine; `ref
 DegradationOption = Annotated[
     Degradation, typer.Option(help="What the input went through: `stream` for real compressed video, `clean` for none.")
 ]
+PrecisionOption = Annotated[Precision, typer.Option(help="What TensorRT computes in.")]
 CodecOption = Annotated[
     str | None,
     typer.Option(
@@ -148,6 +155,10 @@ def upscale(
             help="Share the film out: NVIDIA GPUs as 0,1 or all; cpu*2 for two workers on the CPU.", show_default=False
         ),
     ] = None,
+    precision: PrecisionOption = Precision.fp16,
+    wait_for_engine: Annotated[
+        bool, typer.Option("--wait-for-engine", help="Don't begin on the CPU while TensorRT builds its plan.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and how long it would take; see `rtsr plan`.")
     ] = False,
@@ -181,6 +192,8 @@ def upscale(
         audio_codec=audio_codec,
         no_audio=no_audio,
         devices=parse_devices(devices),
+        precision=precision.value,
+        wait_for_engine=wait_for_engine,
     )
     if dry_run:
         from rtsr.display import print_plan
@@ -193,7 +206,9 @@ def upscale(
     from rtsr.display import show_progress
 
     with _interruptible(output), show_progress(quiet) as display:
-        report = job.upscale(input, output, options, progress=display.progress, notice=display.notice)
+        report = job.upscale(
+            input, output, options, progress=display.progress, notice=display.notice, building=display.building
+        )
         display.finished(report)
     if as_json:
         print(json.dumps(report.as_dict()))

@@ -28,6 +28,9 @@ class Display:
     def notice(self, sentence: str) -> None:
         pass
 
+    def building(self, share: float) -> None:
+        """Of TensorRT's plan, which the film waits for."""
+
     def finished(self, report: Report) -> None:
         pass
 
@@ -61,6 +64,9 @@ class Bar(Display):
     def progress(self, moment: Moment) -> None:
         done = moment.before + moment.stats.written
         self._bar.update(self._task, total=moment.expected, completed=done, detail=describe(moment, percent=False))
+
+    def building(self, share: float) -> None:
+        self._bar.update(self._task, total=1, completed=share, detail="building TensorRT's plan")
 
     def notice(self, sentence: str) -> None:
         self._console.print(f"[dim]{sentence}[/dim]", highlight=False)

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from rtsr import pipeline
-from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.backends import Engine, EngineChoice
+from rtsr.backends.switching import maker, open_for_job
 from rtsr.backends.tiling import TilingEngine
 from rtsr.device_workers import Work, encode_on_devices
 from rtsr.devices import check_backend
@@ -29,7 +30,7 @@ from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.file import FileSink
 from rtsr.sinks.plans import StreamPlan, plan_streams, require_all_kept
 from rtsr.sinks.trial import lost_tags
-from rtsr.sources.cuts import find_cuts
+from rtsr.sources.cuts import find_cuts, segment_slot, trim_origin
 from rtsr.sources.file import FileSource
 from rtsr.sources.findings import Findings
 from rtsr.sources.media import Media, picture_numbers
@@ -39,12 +40,14 @@ from rtsr.verify import verify
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a job did. stage_ms: wall milliseconds a frame that each stage was busy."""
+    """What a job did. engine, backend: what it was to run on; made_by: what it ran on, in turn, see Segment.engine.
+    stage_ms: wall milliseconds a frame that each stage was busy."""
 
     input: str
     output: str
     engine: str
     backend: str
+    made_by: list[str]
     input_size: tuple[int, int]
     output_size: tuple[int, int]
     frames_in: int
@@ -80,19 +83,20 @@ def upscale(
     *,
     progress: Callable[[Progress], None] = lambda moment: None,
     notice: Callable[[str], None] = lambda sentence: None,
+    building: Callable[[float], None] = lambda share: None,
     **named: Any,
 ) -> Report:
     """Upscale a film: a file, a URL or numbered pictures. Audio, subtitles, chapters, tags and times go through.
 
     options: see rtsr.options.Options; named: its fields, one by one instead. progress is called after each frame;
-    notice gets what a user should know before and during the work, one sentence each. An interrupted job is continued
-    by the same call.
+    notice gets what a user should know before and during the work, one sentence each. building gets the share that is
+    done of a TensorRT plan for which the film waits. An interrupted job is continued by the same call.
 
     Raises ConfigError for what cannot work (before anything is written), SourceError, EngineError or SinkError when a
     part fails (nothing is left under the output's name), IncompleteError when frames of the input could not be
     decoded or the finished file does not pass `verify`: what there is lies in `<output>.part` then.
     """
-    with prepared(input, output, options or Options(**named), notice) as job:
+    with prepared(input, output, options or Options(**named), notice, building) as job:
         for sentence in (*job.notices, *job.require_room()):
             notice(sentence)
         with Journal(job.output, job.identity(), job.options.restart) as journal:
@@ -106,7 +110,7 @@ class Job:
     """An opened job: everything it needs, checked; nothing is written yet. notices: what a user should know of it.
 
     keeps_tags: whether the output holds all chapters, tags, languages and titles. choice: what the engine was opened
-    by, with the backend that it took.
+    by, with the backend that it took. made_by: see Segment.engine, of a pts.
     """
 
     source: FileSource
@@ -119,6 +123,7 @@ class Job:
     options: Options
     notices: list[str]
     keeps_tags: bool
+    made_by: Callable[[int], str]
 
     def identity(self) -> dict[str, Any]:
         """What must be the same for an interrupted job to go on."""
@@ -171,10 +176,12 @@ def prepared(
     output: str | os.PathLike[str],
     options: Options,
     notice: Callable[[str], None] = lambda sentence: None,
+    building: Callable[[float], None] = lambda share: None,
 ) -> Iterator[Job]:
     """Open what a job needs and decide everything that can be decided before the first frame.
 
-    notice gets what the engine has to say while it works. Raises ConfigError, SourceError or EngineError.
+    notice gets what the engine has to say while it works; building: see upscale(). Raises ConfigError, SourceError or
+    EngineError.
     """
     media, output_path = Media(os.fspath(input), options.rate), Path(output)
     options.encoding.check(output_path)
@@ -194,10 +201,15 @@ def prepared(
             notices.append("every frame is deinterlaced (bwdif), whether it is interlaced or not")
         elif source.is_interlaced and options.deinterlace == "auto":
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
-        choice = EngineChoice(scale, options.model, options.degradation, options.backend, spec.pixels.bits, spec.color)
+        choice = options.choice(scale, spec)
+        origin = trim_origin(start, spec.time_base)
+        wait = options.wait_for_engine or len(options.devices) > 1  # they share out segments of one engine
         if options.devices:
             options.devices[0].claim()
-        opened, room = open_engine(choice), available_bytes()
+        opened = open_for_job(
+            choice, spec, lambda pts: segment_slot(pts, spec.time_base, origin), wait, notice, building
+        )
+        room = available_bytes()
         choice = replace(choice, backend=opened.backend)
         check_backend(options.devices, opened.backend)
         parts = parts_to_fit(opened, spec, room)
@@ -211,7 +223,8 @@ def prepared(
             if options.backend == "auto":
                 what = f"backend {engine.backend}, engine {engine.name}: the fastest that opens on this machine"
                 notices.insert(0, what)
-            yield Job(source, engine, choice, encoder, plans, output_path, size, options, notices, not tags)
+            made_by = maker(opened)
+            yield Job(source, engine, choice, encoder, plans, output_path, size, options, notices, not tags, made_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +253,7 @@ class _Work:
             journal=journal,
             is_clean=lambda: source.is_clean,
             disk=disk,
+            made_by=job.made_by,
         )
         with closing(sink):
             several = len(job.options.devices) > 1
@@ -252,9 +266,10 @@ class _Work:
                 notice(sentence)
             film_s = float(self._done_until() - journal.segments[0].first_pts * source.spec.time_base)
             frames = sink.frames
+            made_by = list(dict.fromkeys(segment.engine for segment in journal.segments))
             self._check(sink, part, before + stats.decoded - frames)
             sink.publish()
-        return self._report(stats, frames, film_s, sink)
+        return self._report(stats, frames, film_s, sink, made_by)
 
     def _in_one_go(
         self,
@@ -352,7 +367,7 @@ class _Work:
         last = self.journal.segments[-1]
         return (last.last_pts + last.last_duration) * self.job.source.spec.time_base
 
-    def _report(self, stats: PipelineStats, frames: int, film_s: float, sink: FileSink) -> Report:
+    def _report(self, stats: PipelineStats, frames: int, film_s: float, sink: FileSink, made_by: list[str]) -> Report:
         job, spec, wall = self.job, self.job.source.spec, stats.elapsed_s
         share = stats.written / frames if frames else 0.0
         return Report(
@@ -360,6 +375,7 @@ class _Work:
             output=str(job.output),
             engine=job.engine.name,
             backend=job.engine.backend,
+            made_by=made_by,
             input_size=(spec.width, spec.height),
             output_size=job.size,
             frames_in=frames - stats.written + stats.decoded,

@@ -28,7 +28,8 @@ class Segment:
     """A finished piece of the video. index: its place among all. first_pts, last_pts: in the input's time base. clean:
     up to here the input needed no repair and lost nothing, so that decoding may go on from here. first_picture,
     next_picture: digests of what was decoded as its first picture and as the one behind it, where it was made by
-    itself; the neighbours must have the same."""
+    itself; the neighbours must have the same. engine: backend and engine that made it, `openvino fast-x4-stream-int8`;
+    one job may have several, see SwitchingEngine."""
 
     file: str
     index: int
@@ -41,6 +42,7 @@ class Segment:
     clean: bool
     first_picture: str = ""
     next_picture: str = ""
+    engine: str = ""
 
 
 class Journal:

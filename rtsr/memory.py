@@ -54,7 +54,7 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     path = engines_folder() / f"{engine.name}.json"
     if not path.is_file():  # interpolation
         return 0
-    if engine.backend.startswith("tensorrt"):  # what the host has of it: page-locked memory
+    if engine.backend == "tensorrt":  # what the host has of it: page-locked memory
         return _PINNED_RESULTS * frame_bytes(spec.pixels, spec.width * engine.scale, spec.height * engine.scale)
     manifest = load_manifest(path)
     cores = usable_cores()

@@ -28,6 +28,7 @@ class Options:
     alike. rate: frames a second of numbered pictures. deinterlace: `auto`, `on` or `off`. overwrite: replace an output
     that exists. drop_unsupported: leave out what the output cannot hold. restart: begin an interrupted job anew.
     audio_codec: `copy`, or what all sound is encoded with anew, see AUDIO_ENCODERS. no_audio: leave sound out.
+    precision: of TensorRT's plan: fp16, fp32 or int8. wait_for_engine: don't begin on the CPU while a plan is built.
     devices: where to run, several of which share the film out, see rtsr.devices.parse_devices; empty: where the backend
     runs by itself.
     """
@@ -48,11 +49,14 @@ class Options:
     audio_codec: str = COPY
     no_audio: bool = False
     devices: tuple[Device, ...] = ()
+    precision: str = "fp16"
+    wait_for_engine: bool = False
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.to is not None:
             raise ConfigError("--scale and --to both say how large the output becomes; give one of them")
-        EngineChoice(LARGEST_SCALE if self.scale is None else self.scale, self.model, self.degradation, self.backend)
+        scale = LARGEST_SCALE if self.scale is None else self.scale
+        EngineChoice(scale, self.model, self.degradation, self.backend, precision=self.precision)
         if self.to is not None:
             parse_size(self.to)
         if self.deinterlace not in MODES:
@@ -82,6 +86,11 @@ class Options:
     def audio(self) -> str | None:
         """What becomes of sound, as plan_streams() takes it."""
         return None if self.no_audio else self.audio_codec
+
+    def choice(self, scale: int, spec: VideoSpec) -> EngineChoice:
+        """The engine for a video."""
+        bits, color = spec.pixels.bits, spec.color
+        return EngineChoice(scale, self.model, self.degradation, self.backend, bits, color, self.precision)
 
     def scale_and_size(self, spec: VideoSpec) -> tuple[int, tuple[int, int]]:
         """The engine's scale and the output's (width, height) for a video of this size. Raises ConfigError."""

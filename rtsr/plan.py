@@ -63,7 +63,8 @@ class Plan:
 
 def make_plan(input: str | os.PathLike[str], output: str | os.PathLike[str], options: Options) -> Plan:
     """Decide everything as `upscale` would, process a few frames into memory, write nothing. Raises what it raises."""
-    with prepared(input, output, options) as job:
+    heard: list[str] = []
+    with prepared(input, output, options, heard.append) as job:
         spec, (start, end) = job.source.spec, options.trim
         frames = expected_frames(spec, start, end)
         sample = _Sample(job)
@@ -84,7 +85,7 @@ def make_plan(input: str | os.PathLike[str], output: str | os.PathLike[str], opt
             encoder=job.encoder.name,
             encoder_options=job.encoder.options,
             streams=[f"{p.index} {p.kind} {p.codec}: {p.action}{f', {p.reason}' * bool(p.reason)}" for p in job.plans],
-            notices=job.notices,
+            notices=[*heard, *job.notices],
             frames=frames,
             duration_s=seconds,
             sampled_frames=sample.frames,

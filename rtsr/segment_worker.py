@@ -59,6 +59,11 @@ class SegmentJob:
     size: tuple[int, int]
     workers: int = 1
 
+    @property
+    def made_by(self) -> str:
+        """As Segment.engine."""
+        return f"{self.choice.backend} {self.engine[0]}"
+
 
 @dataclass(frozen=True, slots=True)
 class SegmentResult:
@@ -168,7 +173,7 @@ class _OneSegment:
 
     def finish(self) -> None:
         assert self._file is not None, "a cut has a frame"
-        self._segment, self._file = self._file.finish(0, clean=True), None
+        self._segment, self._file = self._file.finish(0, True, lambda pts: self._job.made_by), None
 
     def publish(self, index: int, final: Path, pictures: tuple[str, str]) -> Segment:
         """Give the finished file its name."""

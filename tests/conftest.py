@@ -71,7 +71,7 @@ def save_repeat_engine(folder: Path, scale: int, precision: str = "int8", output
         output=output,
         recipe="none",
         contract=CONTRACT,
-        dtypes={"y": "uint8", "y_phases": "uint8"} if output == "phases" else {"y": "uint8", "y_out": "uint8"},
+        dtypes=dict.fromkeys(("y", "y_phases") if output == "phases" else ("y", "uv", "y_out", "uv_out"), "uint8"),
         parameters=0,
         macs_per_lr_pixel=0,
         sha256=hashlib.sha256(data).hexdigest(),
@@ -107,7 +107,7 @@ def repeat_graph_in_float(scale: int) -> bytes:
 
 
 def repeat_ladder(scale: int) -> bytes:
-    """uint8 y -> y_out as a ladder does it: convolutions whose first channel is the picture, on values from 0 to 1."""
+    """uint8 y, uv -> y_out, uv_out as a ladder does it: convolutions of values from 0 to 1 whose first channel is y."""
     onnx = pytest.importorskip("onnx", reason="onnx builds the test engines: pip install 'rtsr[dev]'")
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
@@ -125,13 +125,17 @@ def repeat_ladder(scale: int) -> bytes:
         helper.make_node("Conv", ["relu0", "w1", "b1"], ["conv1"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
         helper.make_node("DepthToSpace", ["conv1"], ["planes"], blocksize=scale, mode="CRD"),
         helper.make_node("Cast", ["planes"], ["y_out"], to=TensorProto.UINT8),
+        helper.make_node("Cast", ["uv"], ["small"], to=TensorProto.FLOAT),
+        helper.make_node("Resize", ["small", "", "factors"], ["large"], mode="nearest"),
+        helper.make_node("Cast", ["large"], ["uv_out"], to=TensorProto.UINT8),
     ]
-    y, y_out = (
-        helper.make_tensor_value_info(name, TensorProto.UINT8, ["n", 1, *sides])
-        for name, sides in (("y", ["h", "w"]), ("y_out", ["sh", "sw"]))
+    y, uv, y_out, uv_out = (
+        helper.make_tensor_value_info(name, TensorProto.UINT8, ["n", channels, f"{name}_h", f"{name}_w"])
+        for name, channels in (("y", 1), ("uv", 2), ("y_out", 1), ("uv_out", 2))
     )
+    weights["factors"] = np.array([1, 1, scale, scale], np.float32)
     constants = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "repeat", [y], [y_out], constants)
+    graph = helper.make_graph(nodes, "repeat", [y, uv], [y_out, uv_out], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return model.SerializeToString()

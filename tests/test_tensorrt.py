@@ -277,7 +277,7 @@ def test_rtx_keeps_what_it_compiled(
 ) -> None:
     TensorRt(driver, "tensorrt_rtx", "1.7.1").install(monkeypatch)
     with closing(open_tensorrt([])) as engine:
-        assert engine.backend == "tensorrt-rtx"
+        assert (engine.backend, engine.package) == ("tensorrt", "tensorrt-rtx")
         engine.infer(noise())
     assert [path.read_bytes() for path in plans.glob("*.kernels")] == [b"kernels"]
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 class TensorRtEngine:
     """A ladder engine as a plan, for one size of picture at a time; another size makes another plan.
 
+    package: which of the two it runs on. builds_quickly: whether a plan takes no more than a second.
     precision: fp16, fp32 or int8, see tensorrt_graph(). notice: gets what becomes of plans. progress: of a plan that is
     built while a batch waits for it. One thread at a time.
     """
@@ -49,7 +50,8 @@ class TensorRtEngine:
         progress: Progress = lambda share: None,
     ):
         self.name, self.sha256, self.scale = manifest.name, manifest.sha256, manifest.scale
-        self.backend = package.name
+        self.backend, self.package = "tensorrt", package.name
+        self.builds_quickly = package.is_rtx
         self._manifest, self._package, self._gpu, self._precision = manifest, package, gpu, precision
         self._notice, self._progress = notice, progress
         self._session: _Session | None = None
@@ -122,7 +124,7 @@ class TensorRtEngine:
                 plan = ready_plan(self._package, made, self._notice, self._progress)
                 self._session = _Session(self._package, self._gpu, made, plan, depth)
         except _Refused as refused:
-            raise EngineError(f"{self.backend} refuses its own plan of {self.name}: {refused}") from refused
+            raise EngineError(f"{self.package} refuses its own plan of {self.name}: {refused}") from refused
         except OutOfMemoryError as error:
             raise inference_error(self, batch, error) from error
         return self._session

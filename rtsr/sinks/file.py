@@ -28,9 +28,9 @@ class FileSink:
     spec: of the input; the output is `scale` times larger, or has `size` (width, height), and keeps the rest.
     copy_from: the input whose other streams, tags and chapters are taken over as `plans` say, None for a bare video.
     start, end: the trim, in seconds; the output's clock begins at start. journal: of the job; without one, nothing of
-    an unfinished output is kept. is_clean: see Segment.clean. disk: asked whether there is room before each segment and
-    before all are joined. Numbered pictures (`out/%05d.png`) are joined into a folder of the `.part` name, and then
-    each gets its own.
+    an unfinished output is kept. is_clean, made_by: see SegmentWriter. disk: asked whether there is room before each
+    segment and before all are joined. Numbered pictures (`out/%05d.png`) are joined into a folder of the `.part` name,
+    and then each gets its own.
 
     Raises ConfigError for a codec that the container cannot hold or that does not open here, SinkError when the output
     cannot be written.
@@ -51,6 +51,7 @@ class FileSink:
         journal: Journal | None = None,
         is_clean: Callable[[], bool] = lambda: True,
         disk: DiskWatch | None = None,
+        made_by: Callable[[int], str] = lambda pts: "",
     ):
         self.output = output
         self.part = output.with_name(output.name.replace("%", "") + ".part")  # a folder for numbered pictures
@@ -66,7 +67,7 @@ class FileSink:
         origin = round(start / spec.time_base) if start else 0
         self._disk = disk or DiskWatch(self._journal, output)
         self._segments = SegmentWriter(
-            self._journal, spec, self._size, encoder, is_clean, origin, self._disk.before_segment
+            self._journal, spec, self._size, encoder, is_clean, origin, self._disk.before_segment, made_by
         )
 
     @property

@@ -35,8 +35,8 @@ class SegmentFile:
         self._last = frame.pts, frame.duration
         self._frames += 1
 
-    def finish(self, index: int, clean: bool) -> Segment:
-        """Complete the file, on disk. index, clean: see Segment."""
+    def finish(self, index: int, clean: bool, made_by: Callable[[int], str]) -> Segment:
+        """Complete the file, on disk. index, clean: see Segment. made_by: what made the frame of a pts."""
         with says_what_failed(self._path):
             self._video.finish()
             with self._path.open("rb+") as file:
@@ -51,6 +51,7 @@ class SegmentFile:
                 size=self._path.stat().st_size,
                 sha256=sha256_of(self._path),
                 clean=clean,
+                engine=made_by(self._first_pts),
             )
 
     def abandon(self) -> None:
@@ -64,8 +65,8 @@ class SegmentWriter:
 
     Where a segment ends depends on the frames' pts alone, so that a job that was interrupted, or that many work on,
     cuts where an undisturbed one does. origin: pts at which the film begins. is_clean: asked at the end of each
-    segment; see Segment.clean. before_segment: called before each one, what it raises ends the job. One thread at a
-    time. Raises SinkError.
+    segment; see Segment.clean. before_segment: called before each one, what it raises ends the job. made_by: see
+    Segment.engine, of a pts. One thread at a time. Raises SinkError.
     """
 
     def __init__(
@@ -77,12 +78,13 @@ class SegmentWriter:
         is_clean: Callable[[], bool],
         origin: int = 0,
         before_segment: Callable[[], None] = lambda: None,
+        made_by: Callable[[int], str] = lambda pts: "",
     ):
         self._journal = journal
         self._spec, self._size, self._encoder = spec, size, encoder
         self._is_clean = is_clean
         self._origin = origin
-        self._before_segment = before_segment
+        self._before_segment, self._made_by = before_segment, made_by
         self._segment: SegmentFile | None = None
         self._slot = 0
 
@@ -100,7 +102,7 @@ class SegmentWriter:
     def finish(self) -> None:
         """Complete the segment in work."""
         if self._segment is not None:
-            self._journal.add(self._segment.finish(len(self._journal.segments), self._is_clean()))
+            self._journal.add(self._segment.finish(len(self._journal.segments), self._is_clean(), self._made_by))
             self._segment = None
 
     def close(self) -> None:
