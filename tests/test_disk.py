@@ -116,7 +116,7 @@ def test_what_an_earlier_run_has_done_counts(tmp_path: Path) -> None:
 def journal_of(output: Path, sizes: list[int]) -> Journal:
     journal = Journal(output, {})
     for i, size in enumerate(sizes):
-        journal.add(Segment(f"{i:06d}.mkv", 60, 60 * i, 60 * i + 59, 1, size, "", True))
+        journal.add(Segment(f"{i:06d}.mkv", i, 60, 60 * i, 60 * i + 59, 1, size, "", True))
     return journal
 
 
