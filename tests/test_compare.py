@@ -19,6 +19,7 @@ from clips import (
     VFR_PTS,
     Audio,
     Video,
+    corrupt_packets,
     decoded,
     draw,
     packets,
@@ -259,6 +260,32 @@ def test_pictures_are_measured_in_luma_of_rgb(tmp_path: Path) -> None:
     found = compare(tmp_path / "a.png", tmp_path / "b.png", Options())
     assert found.moments == 1
     assert figures_of(found)["mean"] == pytest.approx(20 * np.log10(255 / (4 * 219 / 255)), abs=0.7)
+
+
+def test_a_picture_is_upright_and_opaque(tmp_path: Path) -> None:
+    """By its EXIF orientation, transparent parts over grey, 16 bits as 8."""
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(3).integers(0, 255, (24, 40, 4), dtype=np.uint8)
+    pixels[..., 3] = 255
+    pixels[:, :8, 3] = 0
+    upright = pixels.copy()
+    upright[:, :8, :3] = 128
+    cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(upright[..., :3], cv2.COLOR_RGB2BGR).astype(np.uint16) * 257)
+    exif = image.Exif()
+    exif[274] = 6  # to be turned a quarter clockwise
+    image.fromarray(np.rot90(pixels).copy()).save(tmp_path / "b.png", exif=exif)
+    found = compare(tmp_path / "a.png", tmp_path / "b.png", Options())
+    assert found.canvas.size == (40, 24)
+    assert [film["pixels"] for film in found.films] == ["16-bit RGB", "8-bit RGB with alpha"]
+    assert figures_of(found)["equal_frames"] == 1
+    assert "B (b.png): what is transparent is shown over grey" in found.notices
+
+
+def test_what_is_damaged_is_told(tmp_path: Path) -> None:
+    a = clip(tmp_path / "a.mkv", 24)
+    b = corrupt_packets(tmp_path / "b.mkv", a, [5, 6])
+    found = compare(a, b, Options())
+    assert any(sentence.startswith("B (b.mkv): ") for sentence in found.notices)
 
 
 # ---- what is shown ----

@@ -11,6 +11,7 @@ from pathlib import Path
 import av
 import pytest
 from commands import rtsr
+from no_network import forbid_network, needs_seccomp
 from rich.console import Console
 
 from rtsr.doctor import engines, gpu, machine, media, probe, speed
@@ -276,13 +277,16 @@ def test_a_problem_that_nothing_needs_leaves_the_exit_code_alone() -> None:
     assert {"group", "name", "status", "says", "mend", "needed", "facts"} == document["checks"][0].keys()
 
 
+@needs_seccomp
 def test_the_command_without_engines_says_so_and_exits_with_1(tmp_path: Path) -> None:
-    outcome = rtsr("doctor", "--json", RTSR_ENGINES=str(tmp_path))
+    """And no probe asks for a network."""
+    outcome = rtsr("doctor", "--json", RTSR_ENGINES=str(tmp_path), before=forbid_network)
     document = json.loads(outcome.stdout)
     assert outcome.code == 1 and document["ok"] is False
     found = {check["name"]: check for check in document["checks"]}
     assert found["default"]["status"] == "problem"
     assert found["encoders"]["status"] == "ok"  # the others looked all the same
+    assert not [check for check in document["checks"] if "crashed" in check["says"]]
 
 
 def test_every_probe_has_its_function() -> None:

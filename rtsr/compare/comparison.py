@@ -17,7 +17,8 @@ from rtsr.compare.moments import Moments
 from rtsr.compare.page import Page
 from rtsr.compare.video import SplitVideo
 from rtsr.errors import ConfigError, EngineError
-from rtsr.sources.media import PICTURE_SUFFIXES, Media
+from rtsr.pictures.formats import PICTURE_SUFFIXES
+from rtsr.sources.media import Media
 
 MEASURED = 300  # moments, about, unless `every` says otherwise: a minute or two for 1080p
 _MOMENTS = {"page": 6, "crops": 3}
@@ -114,6 +115,12 @@ def compare(
             stack.enter_context(closing(measurer))
         figures = _work(moments, measurer, shown, _Picks(films, expected, options), lambda n: progress(n, expected))
         later = moments.notices[told_of_moments:]
+        later += [
+            f"{film.role} ({film.name}): {sentence}"
+            for film in films
+            if not film.is_picture
+            for sentence in (*film.source.damage, *film.source.notices)
+        ]
         notices = told + later
         if isinstance(shown, Page):
             assert figures is not None, "what is not a video is measured"
@@ -212,7 +219,7 @@ def _shown(
     if options.kind == "page":
         return Page(output, films, fittings, canvas, notes, options.frames or _MOMENTS["page"])
     if options.kind == "crops":
-        return CropSheet(output, fittings, canvas, labels, options.crop)
+        return CropSheet(output, fittings, canvas, labels, options.crop, films[0].is_picture)
     if films[0].is_picture:
         raise ConfigError(f"{films[0].name} is a picture; compare pictures with -o NAME.html or NAME.png")
     own, others = films[0].spec.duration, [film.spec.duration for film in films[1:] if film.spec.duration]

@@ -31,12 +31,19 @@ class CropSheet:
     """
 
     def __init__(
-        self, output: Path, fittings: Sequence[Fitting], canvas: Canvas, labels: Sequence[str], place: Place | None
+        self,
+        output: Path,
+        fittings: Sequence[Fitting],
+        canvas: Canvas,
+        labels: Sequence[str],
+        place: Place | None,
+        is_still: bool,
     ):
         self._output, self._fittings, self._labels, self._place = output, fittings, labels, place
         width, height = canvas.size
         if place and (place[0] + place[2] > width or place[1] + place[3] > height or min(place[2:]) < 4):
             raise ConfigError(f"--crop {place[2]}x{place[3]}+{place[0]}+{place[1]} is not within {width}x{height}")
+        self._is_still = is_still
         self._rows: list[tuple[str, list[np.ndarray]]] = []
 
     def add(self, moment: Moment) -> None:

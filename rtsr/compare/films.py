@@ -12,14 +12,16 @@ import numpy as np
 
 from rtsr.color import matrix_of
 from rtsr.compare.bicubic import Bicubic
+from rtsr.compare.still import StillSource
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ColorTags, Frame, VideoSpec
 from rtsr.metrics import rgb_to_y
+from rtsr.pictures.formats import is_picture
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.encoding import Encoder
 from rtsr.sinks.pictures import PictureMaker
 from rtsr.sources.file import FileSource
-from rtsr.sources.media import PICTURE_SUFFIXES, Media
+from rtsr.sources.media import Media
 
 NEARLY = 8  # pixels: an upscaled picture lacks up to scale - 1 that the original's size has beyond a multiple of it
 _SHAPES_DIFFER = 0.02  # of the aspect ratio, from which on one sees that a picture is stretched
@@ -34,19 +36,21 @@ class Film:
     """A film or a picture. role: `A`, `B` or `Reference`; name: the file's, as short as tells it from the others.
 
     size: (width, height) as shown, that is upright. color: its tags, the matrix that it does not tell as players assume
-    it. Raises what FileSource raises.
+    it. pixels: what its samples are, for people. Raises SourceError or ConfigError.
     """
 
     def __init__(self, role: str, media: Media, start: Fraction | None, end: Fraction | None):
         self.role, self.media, self.name = role, media, Path(media.name).name
-        self.source = FileSource(media, start, end, listen=False)
+        self.is_picture = is_picture(media.name)
+        self.source: FileSource | StillSource
+        self.source = StillSource(Path(media.name)) if self.is_picture else FileSource(media, start, end, listen=False)
         self.spec: VideoSpec = self.source.spec
+        self.pixels = self.source.kind if isinstance(self.source, StillSource) else str(self.spec.pixels)
         spec = self.spec
         turned = round(spec.rotation / 90) % 2
         self.size: Size = (spec.height, spec.width) if turned else (spec.width, spec.height)
         self.aspect = 1 / (spec.sample_aspect_ratio or 1) if turned else spec.sample_aspect_ratio or Fraction(1)
         self.color = replace(spec.color, colorspace=matrix_of(spec.color.colorspace, spec.height))
-        self.is_picture = not media.is_pictures and Path(media.name).suffix.lower() in PICTURE_SUFFIXES
 
     def facts(self) -> dict[str, Any]:
         """Plain types for JSON."""
@@ -55,17 +59,10 @@ class Film:
             "file": str(self.media),
             "width": self.size[0],
             "height": self.size[1],
-            "pixels": str(spec.pixels),
+            "pixels": self.pixels,
             "fps": round(float(spec.rate), 3) if spec.rate and not self.is_picture else None,
             "duration_s": round(float(spec.duration), 3) if spec.duration and not self.is_picture else None,
         }
-
-    def __str__(self) -> str:
-        """For people: `film.mkv: 640x360, 24 fps, 10.0 s, 8-bit 4:2:0`."""
-        spec, facts = self.spec, self.facts()
-        rate = f", {facts['fps']:g} fps" if facts["fps"] else ""
-        duration = f", {facts['duration_s']:.1f} s" if facts["duration_s"] else ""
-        return f"{self.name}: {self.size[0]}x{self.size[1]}{rate}{duration}, {spec.pixels}"
 
     def close(self) -> None:
         self.source.close()
@@ -121,6 +118,11 @@ def canvas_for(films: Sequence[Film], border: int | None = None) -> Canvas:
     near = [film.size for film in films if all(abs(a - b) < NEARLY for a, b in zip(film.size, whole, strict=True))]
     size = min(w for w, _ in near), min(h for _, h in near)
     notices = [sentence for film in films for sentence in _fitting_notices(film, size)]
+    profiles = {film.source.icc for film in films if isinstance(film.source, StillSource)}
+    if len(profiles) > 1:
+        notices.append(
+            "the pictures have different ICC profiles, which are not applied: colours are compared as stored"
+        )
     smallest = min(film.size[0] for film in films)
     if border is None:
         border = round(size[0] / smallest) if 1.5 * smallest < size[0] else 4
@@ -143,6 +145,7 @@ def _fitting_notices(film: Film, size: Size) -> list[str]:
         found.append(f"{called} is {verb} from {width}x{height} to {across}x{down} with bicubic interpolation")
         if abs(width * down / (height * across) - 1) > _SHAPES_DIFFER:
             found.append(f"{called} has another shape than the others and is stretched")
+    found += [f"{called}: {sentence}" for sentence in film.source.notices] if film.is_picture else []
     if spec.pixels.alpha:
         found.append(f"{called} is transparent in places, which is left out")
     if spec.color.trc in (_PQ, _HLG):

@@ -44,16 +44,16 @@ def as_dict(found: Comparison) -> dict[str, Any]:
 
 def print_report(found: Comparison, console: Console) -> None:
     """Films, then figures. Notices were told on the way."""
+    are_films = any(film["fps"] or film["duration_s"] for film in found.films)
     films = Table(Column(), Column("file", overflow="fold"), box=None, padding=(0, 1), pad_edge=False)
-    for heading in ("size", "fps", "length"):
+    for heading in ("size", "fps", "length") if are_films else ("size",):
         films.add_column(heading, justify="right", no_wrap=True)
     films.add_column("pixels")
     for film in found.films:
-        size = f"{film['width']}x{film['height']}"
-        rate = f"{film['fps']:g}" if film["fps"] else ""
         seconds = film["duration_s"]
         length = "" if seconds is None else clock_time(seconds) if seconds >= 60 else f"{seconds:.1f} s"
-        films.add_row(film["role"], film["file"], size, rate, length, film["pixels"])
+        moving = (f"{film['fps']:g}" if film["fps"] else "", length) if are_films else ()
+        films.add_row(film["role"], film["file"], f"{film['width']}x{film['height']}", *moving, film["pixels"])
     console.print(films, markup=False, highlight=False)
     if found.figures is not None:
         console.print()
@@ -67,15 +67,16 @@ def print_report(found: Comparison, console: Console) -> None:
 
 def _figures_table(figures: Figures) -> Table:
     table = Table(Column(f"against {figures.truth}"), box=None, padding=(0, 2), pad_edge=False)
-    summary = figures.summary()
+    summary, is_film = figures.summary(), len(figures.seconds) > 1
     for role in figures.series:
-        table.add_column(f"{role}: mean", justify="right", no_wrap=True)
-        table.add_column("lowest", justify="right", no_wrap=True)
+        for heading in (f"{role}: mean", "lowest") if is_film else (role,):
+            table.add_column(heading, justify="right", no_wrap=True)
     for name in figures.metrics:
         cells = []
         for role in figures.series:
             found = summary[role][name]
-            cells += [_said(name, found["mean"]), _lowest(name, found, len(figures.seconds))]
+            cells.append(_said(name, found["mean"]))
+            cells += [_lowest(name, found)] if is_film else []
         table.add_row(f"{TITLES[name]} {UNITS[name]}".strip(), *cells)
     return table
 
@@ -84,8 +85,8 @@ def _said(name: str, value: float | None) -> str:
     return "equal" if value is None else f"{value:.{DIGITS[name]}f}"
 
 
-def _lowest(name: str, found: dict[str, Any], count: int) -> str:
-    if found["lowest"] is None or count == 1:
+def _lowest(name: str, found: dict[str, Any]) -> str:
+    if found["lowest"] is None:
         return ""
     equal = f", {found['equal_frames']} equal" if found["equal_frames"] else ""
     return f"{_said(name, found['lowest'])} at {found['lowest_at_s']:.2f} s{equal}"
@@ -98,10 +99,8 @@ def _how(found: Comparison) -> str:
     width, height = canvas.size
     luma = "" if canvas.stored_luma else ", luma of RGB"
     binary = f", VMAF by {Path(figures.vmaf_binary).name}" if figures.vmaf_binary else ""
-    return (
-        f"{len(figures.seconds)} of {found.moments} common frames measured at {width}x{height} less {canvas.border} "
-        f"pixels at each side{luma}{binary}"
-    )
+    frames = f"{len(figures.seconds)} of {found.moments} common frames " if found.moments > 1 else ""
+    return f"{frames}measured at {width}x{height} less {canvas.border} pixels at each side{luma}{binary}"
 
 
 def _finite(value: float) -> float | None:
