@@ -209,6 +209,18 @@ def test_a_backend_that_is_not_installed_is_absent_with_its_command(
     assert (check.status, check.mend) == ("absent", "pip install 'rtsr[onnx]'")
 
 
+def test_a_runtime_that_does_not_load_is_a_problem_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[str]:
+        raise ImportError("libtbb.so.12: cannot open shared object file")
+
+    monkeypatch.setattr(engines, "find_spec", lambda name: object())
+    monkeypatch.setattr(engines, "_openvino_names", broken)
+    monkeypatch.setattr(engines, "_onnxruntime_names", lambda: ["CPUExecutionProvider"])
+    found = by_name(engines.list_providers())
+    assert found["providers"].facts["listed"] == ["onnxruntime/CPUExecutionProvider"]
+    assert found["openvino"].status == "problem" and "libtbb" in found["openvino"].says
+
+
 def test_without_engines_the_default_way_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RTSR_ENGINES", str(tmp_path))
     (check,) = checks_of("backend:auto")

@@ -25,6 +25,7 @@ from rtsr.sinks.writing import says_what_failed
 LARGEST_MB = 40  # of all pictures of a page
 _LOSSLESS = 101  # OpenCV's quality of WebP without loss
 _QUALITIES = (_LOSSLESS, 97, 92, 85, 75)
+_LEAST_LOSSLESS = 0.5  # bytes a pixel, which few pictures need less than: trying takes seconds
 _LARGEST_SIDE = 16383  # of a WebP picture
 _THUMBNAIL = 128  # pixels wide
 _STATIC = Path(__file__).parent / "static"
@@ -51,7 +52,8 @@ class Page:
             raise ConfigError(f"a page holds pictures of up to {_LARGEST_SIDE} pixels a side; use -o NAME.png")
         self._output, self._films, self._fittings, self._canvas = output, films, fittings, canvas
         self._labels, self._room = labels, LARGEST_MB * 1_000_000 // most
-        self._quality = 0
+        pixels = canvas.size[0] * canvas.size[1] * len(films)
+        self._quality = 0 if pixels * _LEAST_LOSSLESS < self._room else 1
         self._moments: list[dict[str, Any]] = []
 
     def add(self, moment: Moment) -> None:

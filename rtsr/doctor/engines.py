@@ -14,6 +14,7 @@ import numpy as np
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.backends.phases import bordered_shape
 from rtsr.doctor.check import Check
+from rtsr.doctor.machine import is_installed
 from rtsr.errors import ConfigError, EngineError, first_line
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, installed_engines, read_engine
@@ -64,18 +65,32 @@ def look_at_provider(name: str) -> list[Check]:
 
 
 def list_providers() -> list[Check]:
-    """One check whose facts name what the installed runtimes list, for look_at_provider()."""
-    found = []
-    if find_spec("onnxruntime"):
-        import onnxruntime
+    """One check whose facts name what the installed runtimes list, for look_at_provider(); and one for each runtime
+    that is installed and does not load."""
+    listed: list[str] = []
+    broken = []
+    for runtime, names in (("onnxruntime", _onnxruntime_names), ("openvino", _openvino_names)):
+        if find_spec(runtime):
+            try:
+                listed += [f"{runtime}/{name}" for name in names()]
+            except Exception as error:  # a library that is missing, too old, or half installed
+                says = f"is installed and does not load: {first_line(error)}"
+                package = f"{runtime}-gpu" if is_installed(f"{runtime}-gpu") else runtime
+                mend = f"pip install --force-reinstall --no-deps {package}"
+                broken.append(Check("engines", runtime, "problem", says, mend))
+    return [Check("engines", "providers", "ok", ", ".join(listed) or "none", facts={"listed": listed}), *broken]
 
-        listed = onnxruntime.get_available_providers()
-        found += [f"onnxruntime/{name}" for name in listed if name not in _NOT_OURS]
-    if find_spec("openvino"):
-        import openvino
 
-        found += [f"openvino/{device}" for device in openvino.Core().available_devices]
-    return [Check("engines", "providers", "ok", ", ".join(found) or "none", facts={"listed": found})]
+def _onnxruntime_names() -> list[str]:
+    import onnxruntime
+
+    return [name for name in onnxruntime.get_available_providers() if name not in _NOT_OURS]
+
+
+def _openvino_names() -> list[str]:
+    import openvino
+
+    return openvino.Core().available_devices
 
 
 def _onnxruntime(graph: bytes, provider: str, x: np.ndarray) -> Callable[[], object]:
