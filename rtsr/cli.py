@@ -27,7 +27,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     help="Real-time video upscaling that changes nothing but the size of the picture.",
-    epilog="`rtsr upscale movie.mp4 -o movie_4x.mp4` is all that most people need.",
+    epilog="""Examples:
+
+- `rtsr upscale movie.mp4 -o movie_4x.mp4` is all that most people need
+
+- `rtsr plan movie.mp4 -o movie_4x.mp4` says beforehand what would happen, and how long it takes
+
+- `rtsr live --webcam --web` shows the camera upscaled, on a page
+
+- `rtsr compare movie.mp4 movie_4x.mp4 -o look.html` makes a page with a line to drag
+
+- `rtsr doctor` when something does not work
+
+`rtsr upscale --help` explains that command, and so for the others. RTSR_DEBUG=1 shows tracebacks.""",
 )
 
 
@@ -167,7 +179,17 @@ def upscale(
 ) -> None:
     """Upscale a video file. Sound, subtitles, chapters, tags, colours and timestamps go through unchanged.
 
-    Example: `rtsr upscale movie.mp4 -o movie_2x.mkv --scale 2 --model fast --preset ultrafast`
+    Examples:
+
+    - `rtsr upscale movie.mp4 -o movie_4x.mp4`
+
+    - `rtsr upscale movie.mp4 -o movie_2x.mkv --scale 2 --model fast --preset ultrafast` is quicker
+
+    - `rtsr upscale movie.mkv -o part.mkv --start 1:30 --end 2:00 --codec libx265 --crf 20`
+
+    - `rtsr upscale movie.mp4 -o movie_4k.mp4 --to 2160p` fits the screen
+
+    The same command again goes on with a job that was interrupted.
     """
     from rtsr.devices import parse_devices
     from rtsr.options import Options
@@ -226,7 +248,7 @@ def plan(
 
     Takes all options of `rtsr upscale`, processes a few frames from the midst of the film and writes nothing.
 
-    Example: `rtsr plan movie.mp4 -o movie_4x.mp4 --model fast`
+    Example: `rtsr plan movie.mp4 -o movie_4x.mp4 --model fast`; with `--json` for programs
     """
     chosen = output or str(Path(Path(input).stem.replace("%", "") + "_upscaled.mkv"))
     command = typer.main.get_command(app)
@@ -300,6 +322,8 @@ def verify(
     """Check that an upscaled file has everything of its original: every frame at its time, sound, tags, pictures.
 
     Exits with 0 only if nothing is missing. The same check runs at the end of every `rtsr upscale`.
+
+    Example: `rtsr verify movie.mp4 movie_4x.mp4`
     """
     from rtsr import verify as verification
     from rtsr.errors import IncompleteError
@@ -333,7 +357,10 @@ def verify(
 
 @app.command()
 def engines(as_json: JsonOption = False) -> None:
-    """List the installed engines with the figures of their manifests."""
+    """List the installed engines with the figures of their manifests.
+
+    Example: `RTSR_ENGINES=folder rtsr engines` lists, and every command then uses, engines of your own.
+    """
     from dataclasses import asdict
 
     from rtsr.manifest import engines_folder, installed_engines

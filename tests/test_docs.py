@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -222,3 +224,30 @@ def test_every_page_of_docs_is_in_the_index() -> None:
     index = text_of(REPOSITORY / "docs" / "README.md")
     pages = {page.name for page in (REPOSITORY / "docs").glob("*.md")} - {"README.md"}
     assert [page for page in sorted(pages) if f"({page})" not in index] == []
+
+
+def examples() -> list[str]:
+    """What the help texts show: `rtsr ...`, of every command and of the program."""
+    group = command_line()
+    helps = [group.epilog or "", *(command.help or "" for command in group.commands.values())]
+    return [found for text in helps for found in re.findall(r"`(?:[A-Z_]+=\S+ )?rtsr ([^`]+)`", text)]
+
+
+@pytest.mark.parametrize("example", examples())
+def test_every_example_of_the_help_is_a_command(example: str) -> None:
+    assert complaint(shlex.split(example), complete=len(example.split()) > 1) is None
+
+
+def test_every_command_teaches_by_example() -> None:
+    without = [name for name, command in command_line().commands.items() if f"rtsr {name}" not in (command.help or "")]
+    assert without == []
+
+
+@pytest.mark.parametrize(
+    ("line", "word", "completed"), [("rtsr ups", 1, "upscale"), ("rtsr upscale --backe", 2, "--backend")]
+)
+def test_the_shell_can_complete(line: str, word: int, completed: str) -> None:
+    asked = {"_RTSR_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(word)}
+    program = "import sys; sys.argv[0] = 'rtsr'; from rtsr.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, **asked})
+    assert completed in done.stdout.split()

@@ -14,6 +14,8 @@ def doctor(
     """Look at this machine: what rtsr can use of it, what mends the rest, which tier keeps up.
 
     Takes about 15 seconds, asks no network. Exits with 1 if the default way (`rtsr upscale IN -o OUT`) does not work.
+
+    Example: `rtsr doctor`; `rtsr doctor --json` for programs and reports of errors
     """
     from rich.console import Console
 
