@@ -155,7 +155,7 @@ def live(
         _interruptible() as interruptible,
         _session(choice, engine, parse_hold(hold_fps), split, folder, notice) as session,
     ):
-        interruptible.has_something_to_end = True
+        interruptible.session = session
         asked = any((window, web is not None, record, to, virtual_camera is not None, null))
         _add_sinks(
             session,
@@ -314,19 +314,22 @@ def _check_positive(*options: tuple[str, float | None]) -> None:
 
 
 class _Interruptible:
-    """What Ctrl-C and SIGTERM do: before there is anything to end they end the process; then they end the session, and
-    a second time the process, whatever it waits for."""
+    """What Ctrl-C and SIGTERM do. While there is no session they end the process; then the session; a second time the
+    process, whatever it waits for."""
 
-    has_something_to_end = False
+    session: Session | None = None
     _again = False
 
     def __call__(self, signum: int, frame: Any) -> None:
-        if self.has_something_to_end and not self._again:
-            self._again = True
-            raise KeyboardInterrupt
-        lost = "; a recording may lack its last seconds" if self.has_something_to_end else " before the first picture"
-        print(f"rtsr: interrupted{lost}", file=sys.stderr, flush=True)
-        os._exit(Interrupted.exit_code)  # a thread may be compiling, and cannot be asked to stop
+        session = self.session
+        if session is None or self._again:
+            lost = "; a recording may lack its last seconds" if session else " before the first picture"
+            os.write(2, f"rtsr: interrupted{lost}\n".encode())  # print() may be at work in this thread
+            os._exit(Interrupted.exit_code)  # a thread may be compiling, and cannot be asked to stop
+        self._again = True
+        if not session.has_run:
+            raise KeyboardInterrupt  # out of the opening of a sink
+        session.interrupt()
 
 
 @contextmanager

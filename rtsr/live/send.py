@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -30,6 +31,7 @@ _MUXERS = {
     "tcp": ("mpegts", 0),
 }
 _CONNECT_S = 5.0
+_STALL_S = 5.0
 _LOCAL = {"localhost", "127.0.0.1", "::1"}  # answers at once, and a receiver there may take one connection only
 _STANDS_STILL = int(av.__version__.split(".")[0]) < 19
 _BITS_PER_PIXEL = 0.1  # of H.264, quickest preset, without blocks that show
@@ -71,12 +73,8 @@ class SendSink:
         self._encoder = replace(encoding.resolve(Path("stream.ts"), spec), bitrate=self._bitrate)
         if scheme == "udp" and "pkt_size" not in url:
             self._url += ("&" if "?" in url else "?") + "pkt_size=1316"  # whole TS packets that fit Ethernet's
-        # A receiver that takes nothing any more; each protocol has a name of its own for it.
-        patience = str(int(_CONNECT_S * 1e6))
-        self._options = {"timeout" if scheme == "rtsp" else "rw_timeout": patience} if scheme != "udp" else {}
-        if scheme == "rtsp":
-            self._options["rtsp_transport"] = "tcp"
-        elif scheme in ("rtmp", "rtmps"):
+        self._options = {"rtsp_transport": "tcp"} if scheme == "rtsp" else {}
+        if scheme in ("rtmp", "rtmps"):
             self._options["flvflags"] = "no_duration_filesize"
         self._reconnect, self._may_retry = Reconnect(retry), retry > 0
         self._muxer: LiveMuxer | None = None
@@ -114,11 +112,13 @@ class SendSink:
         if self._knock_at is not None:
             self._knock(self._knock_at)
         options, timeout = dict(self._options), (_CONNECT_S, _CONNECT_S)
+        before = _sockets()
         try:
             output = av.open(self._url, "w", format=self._format, container_options=options, timeout=timeout)
             self._muxer = LiveMuxer(output, self._encoder, self._spec, self._source.has_sound, self._bitrate)
         except (av.error.FFmpegError, OSError) as error:
             raise SinkError(f"--to {self._shown}: cannot be opened ({_why(error)})") from error
+        _break_when_stalled(_sockets() - before)
         self._deafen = self._source.listen(self._muxer.hear)
         self._since = time.monotonic()
 
@@ -162,3 +162,21 @@ class SendSink:
 
 def _why(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error)
+
+
+def _sockets() -> set[int]:
+    """Descriptors of this process's sockets, where the system tells them (Linux)."""
+    found = set()
+    for entry in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # it is closed already
+            if str(entry.readlink()).startswith("socket:"):
+                found.add(int(entry.name))
+    return found
+
+
+def _break_when_stalled(sockets: set[int]) -> None:
+    """A receiver that takes nothing for _STALL_S breaks the connection: FFmpeg would wait for ever, and while it closes
+    an output PyAV before 19 lets no other thread run."""
+    for number in sockets:
+        with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:  # not of TCP, or closed already
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1e3 * _STALL_S))

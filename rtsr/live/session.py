@@ -64,6 +64,7 @@ class Session:
         self._recording: Output | None = None
         self._lock = threading.RLock()  # of the recording
         self._over = threading.Event()
+        self._interrupted = False
         self._error: BaseException | None = None
         self._missed = 0
         self._frames: latest[Captured] | None = None
@@ -108,7 +109,7 @@ class Session:
         try:
             self._outputs.start()
             infer.start()
-            while not self._over.is_set():
+            while not (self._over.is_set() or self._interrupted):
                 if duration_s is not None and time.monotonic() - self._begun >= duration_s:
                     break
                 self._turn()
@@ -258,6 +259,10 @@ class Session:
 
     def quit(self) -> None:
         self._over.set()
+
+    def interrupt(self) -> None:
+        """quit() for a signal's handler, which may run while this thread holds any lock."""
+        self._interrupted = True
 
     def note(self, sentence: str) -> None:
         """Tell a person something: on the terminal, in the overlay and on the page."""

@@ -148,6 +148,24 @@ def test_a_receiver_that_comes_back_is_connected_again() -> None:
     assert "connecting again in 0.5 s (1 of 20)" in said and "connected again" in said
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="TCP_USER_TIMEOUT is Linux's")
+@pytest.mark.parametrize("scheme", ["rtmp", "rtsp"])
+def test_a_receiver_that_stalls_breaks_the_connection(scheme: str) -> None:
+    url = f"{scheme}://127.0.0.1:{free_port()}/live/x"
+    receiver = python(RECEIVER.replace("== 10", "== 10**6"), url)
+    time.sleep(3)  # it must listen by then
+    big = ("--size", "640x360", "--bitrate", "40M", "--duration", "100")
+    session = live("--source", "testsrc", *big, "--to", url)
+    try:
+        assert receiver.stdout is not None and receiver.stdout.readline().strip() == "open"
+        receiver.send_signal(signal.SIGSTOP)
+        _, said = session.communicate(timeout=90)
+    finally:
+        receiver.kill()
+        receiver.communicate()
+    assert session.returncode == 5 and "the connection broke" in said.splitlines()[-1], said
+
+
 SYSTEM_PYTHON = "/usr/bin/python3"  # Debian's packages of GStreamer are for it
 BINDINGS = "import gi; gi.require_version('GstRtspServer', '1.0')"
 needs_gstreamer = pytest.mark.skipif(
