@@ -47,8 +47,16 @@ class Backend(StrEnum):
     auto = "auto"
     openvino = "openvino"
     onnxruntime = "onnxruntime"
+    onnxruntime_cuda = "onnxruntime-cuda"
+    onnxruntime_tensorrt = "onnxruntime-tensorrt"
     tensorrt = "tensorrt"
     reference = "reference"
+
+
+class Device(StrEnum):
+    cpu = "cpu"
+    cuda = "cuda"
+    tensorrt = "tensorrt"
 
 
 class Precision(StrEnum):
@@ -71,10 +79,13 @@ class Degradation(StrEnum):
 ScaleOption = Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")]
 ModelOption = Annotated[str, typer.Option(help="Generator: nano, fast or balanced; see `rtsr engines`.")]
 BackendOption = Annotated[Backend, typer.Option(help="What runs the engine; `reference` is plain bicubic.")]
+DeviceOption = Annotated[
+    Device | None, typer.Option(help="Where `--backend onnxruntime` runs: by its own provider or by one of NVIDIA's.")
+]
 DegradationOption = Annotated[
     Degradation, typer.Option(help="What the input went through: `stream` for real compressed video, `clean` for none.")
 ]
-PrecisionOption = Annotated[Precision, typer.Option(help="What TensorRT computes in.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="What an NVIDIA GPU computes in; int8 is for TensorRT.")]
 CodecOption = Annotated[
     str | None,
     typer.Option(
@@ -130,6 +141,7 @@ def upscale(
     ] = None,
     model: ModelOption = "balanced",
     backend: BackendOption = Backend.auto,
+    device: DeviceOption = None,
     degradation: DegradationOption = Degradation.stream,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality, lower is better. [x264: 18, x265: 20, av1: 27]")] = None,
@@ -191,6 +203,7 @@ def upscale(
 
     The same command again goes on with a job that was interrupted.
     """
+    from rtsr.backends import backend_on
     from rtsr.devices import parse_devices
     from rtsr.options import Options
     from rtsr.sinks.encoding import Encoding, parse_bitrate
@@ -199,7 +212,7 @@ def upscale(
         scale=scale,
         to=to,
         model=model,
-        backend=backend.value,
+        backend=backend_on(backend.value, device),
         degradation=degradation.value,
         encoding=Encoding(
             codec, crf, preset, parse_bitrate(bitrate) if bitrate else None, pix_fmt, parse_pairs(codec_option)
@@ -264,6 +277,7 @@ def benchmark(
     scale: ScaleOption = 4,
     model: ModelOption = "balanced",
     backend: BackendOption = Backend.auto,
+    device: DeviceOption = None,
     degradation: DegradationOption = Degradation.stream,
     frames: Annotated[int, typer.Option(help="Frames of a round.")] = 240,
     input: Annotated[
@@ -284,6 +298,7 @@ def benchmark(
     from rich.console import Console
 
     from rtsr import bench
+    from rtsr.backends import backend_on
     from rtsr.sinks.encoding import Encoding
 
     fastest = "ultrafast" if codec in (None, "libx264", "libx265") else None
@@ -291,7 +306,7 @@ def benchmark(
         size=size,
         scale=scale,
         model=model,
-        backend=backend.value,
+        backend=backend_on(backend.value, device),
         degradation=degradation.value,
         frames=frames,
         input=input,

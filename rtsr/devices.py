@@ -11,7 +11,7 @@ from rtsr.errors import ConfigError, EngineError
 
 MOST = 64
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-_CPU_BACKENDS = ("openvino", "reference")
+_CPU_BACKENDS = ("openvino", "onnxruntime", "reference")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def check_backend(devices: tuple[Device, ...], backend: str) -> None:
     if devices and devices[0].visible and backend in _CPU_BACKENDS:
         raise ConfigError(
             f"--devices {devices[0].name} is an NVIDIA GPU and backend {backend} runs on the CPU; "
-            "pass --backend tensorrt or onnxruntime, or --devices cpu*2"
+            "pass --backend tensorrt or onnxruntime-cuda, or --devices cpu*2"
         )
 
 

@@ -9,7 +9,7 @@ import math
 import re
 from pathlib import Path
 
-from rtsr.backends import Engine
+from rtsr.backends import ON_NVIDIA, Engine
 from rtsr.backends.cuda.ring import DEPTH, LENT
 from rtsr.frames import VideoSpec
 from rtsr.manifest import Manifest, engines_folder, load_manifest
@@ -54,7 +54,7 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     path = engines_folder() / f"{engine.name}.json"
     if not path.is_file():  # interpolation
         return 0
-    if engine.backend == "tensorrt":  # what the host has of it: page-locked memory
+    if engine.backend in ON_NVIDIA:  # what the host has of it: page-locked memory
         return _PINNED_RESULTS * frame_bytes(spec.pixels, spec.width * engine.scale, spec.height * engine.scale)
     manifest = load_manifest(path)
     cores = usable_cores()

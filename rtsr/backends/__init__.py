@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Protocol
 
 from rtsr.errors import ConfigError, EngineError, OutOfMemoryError, RtsrError
@@ -21,7 +22,8 @@ _OUT_OF_MEMORY = re.compile(
     re.IGNORECASE,
 )
 
-BACKENDS = ("auto", "openvino", "onnxruntime", "tensorrt", "reference")
+ON_NVIDIA = ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
+BACKENDS = ("auto", "openvino", "onnxruntime", *ON_NVIDIA, "reference")
 PRECISIONS = ("fp16", "fp32", "int8")
 
 
@@ -80,10 +82,10 @@ class EngineChoice:
 def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
     """Open what was asked for, or stop: nothing falls back in silence.
 
-    `auto` takes TensorRT where that is installed and a GPU answers, else OpenVINO, else ONNX Runtime; notice gets why
-    one that is installed does not open. On CPUs 8-bit video runs through int8 engines, deeper video through float ones
-    under OpenVINO. What it took is in `Engine.backend`. Raises ConfigError (no such engine, package missing) or
-    EngineError (it does not open).
+    `auto` takes TensorRT where that is installed and a GPU answers, then ONNX Runtime's CUDA provider likewise, else
+    OpenVINO, else ONNX Runtime on the CPU; notice gets why one that is installed does not open. On CPUs 8-bit video
+    runs through int8 engines, deeper video through float ones under OpenVINO. What it took is in `Engine.backend`.
+    Raises ConfigError (no such engine, package missing) or EngineError (it does not open).
     """
     if choice.backend == "reference":
         from rtsr.backends.reference import ReferenceEngine
@@ -93,11 +95,18 @@ def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sen
         return _open_rgb(rgb, choice)
     if choice.backend == "tensorrt":
         return _open_tensorrt(choice, notice)
+    if choice.backend.startswith("onnxruntime-"):
+        return _open_onnxruntime_on(choice.backend.removeprefix("onnxruntime-"), choice, notice)
     if choice.backend == "auto" and (find_spec("tensorrt") or find_spec("tensorrt_rtx")):
         try:
             return _open_tensorrt(choice, notice)
         except RtsrError as error:
             notice(f"backend tensorrt does not open, going on with the next: {error}")
+    if choice.backend == "auto" and _onnxruntime_has_cuda():
+        try:
+            return _open_onnxruntime_on("cuda", choice, notice)
+        except RtsrError as error:
+            notice(f"backend onnxruntime-cuda does not open, going on with the next: {error}")
     return open_cpu_engine(choice)
 
 
@@ -128,6 +137,40 @@ def _open_tensorrt(choice: EngineChoice, notice: Callable[[str], None]) -> Engin
     except ImportError as error:
         raise ConfigError(f"backend tensorrt lacks a package ({error}): pip install onnx") from error
     return TensorRtEngine(find_ladder(choice), package, gpu, choice.precision, notice)
+
+
+def _open_onnxruntime_on(device: str, choice: EngineChoice, notice: Callable[[str], None]) -> Engine:
+    """On a GPU, through the provider `cuda` or `tensorrt`."""
+    try:
+        from rtsr.backends.ort_session import require_libraries, require_provider
+    except ImportError as error:
+        raise ConfigError(f"backend onnxruntime is not installed ({error}): pip install 'rtsr[cuda]'") from error
+    from rtsr.backends.cuda.libraries import open_gpu
+
+    require_provider(device)
+    gpu = open_gpu()
+    require_libraries(device)
+    try:
+        from rtsr.backends.ort_gpu import OrtGpuEngine
+    except ImportError as error:
+        raise ConfigError(f"backend {choice.backend} lacks a package ({error}): pip install 'rtsr[cuda]'") from error
+    return OrtGpuEngine(find_ladder(choice), device, gpu, choice.precision, notice)
+
+
+def _onnxruntime_has_cuda() -> bool:
+    """Whether the onnxruntime that is installed was built for CUDA; it is not imported for that."""
+    spec = find_spec("onnxruntime")
+    folders = (spec.submodule_search_locations or ()) if spec else ()
+    return any(any(Path(folder, "capi").glob("*onnxruntime_providers_cuda.*")) for folder in folders)
+
+
+def backend_on(backend: str, device: str | None) -> str:
+    """The backend that `--backend` and `--device` name together. Raises ConfigError for what does not go together."""
+    if device is None or (device == "cpu" and backend not in ON_NVIDIA):
+        return backend
+    if (together := f"{backend}-{device}") not in BACKENDS:
+        raise ConfigError(f"--device {device} does not go with --backend {backend}: it is for --backend onnxruntime")
+    return together
 
 
 def find_ladder(choice: EngineChoice) -> Manifest:

@@ -85,7 +85,7 @@ def sound(check: np.ndarray, planes: int = 1) -> np.ndarray:
     """check (N * planes, 2) -> (N,) bool: whether every value of a picture was finite. planes: of a picture."""
     wandered, total = check[:, 0], check[:, 1]
     fine = (wandered <= _WANDERS) & np.isfinite(total)  # NaN is not <= anything
-    return np.asarray(fine).reshape(-1, planes).all(axis=1)
+    return np.asarray(fine.reshape(-1, planes).all(axis=1))
 
 
 class Fp32Again:

@@ -88,7 +88,7 @@ def live(
     stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
     model: Annotated[str, typer.Option(help="The best tier to use: nano, fast or balanced.")] = "balanced",
-    backend: Annotated[str, typer.Option(help="auto, openvino, onnxruntime or reference (bicubic).")] = "auto",
+    backend: Annotated[str, typer.Option(help="As of `rtsr upscale`; reference is bicubic.")] = "auto",
     degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
     hold_fps: Annotated[
         str, typer.Option(metavar="N|off|source", help="Take a quicker tier when this rate does not hold.")

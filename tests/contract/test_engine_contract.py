@@ -13,6 +13,7 @@ from conftest import rtsr_threads
 from cuda_stand_in import Driver
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from onnxruntime_stand_in import OnnxRuntime
 from tensorrt_stand_in import TensorRt
 
 from rtsr.backends import Engine, EngineChoice, open_engine
@@ -21,7 +22,8 @@ from rtsr.errors import EngineError
 from rtsr.frames import ChromaSiting, FrameBatch
 from rtsr.pixels import YUV420P, PixelFormat
 
-KINDS = ("nearest", "bicubic", "openvino", "onnxruntime", "tensorrt", "tensorrt-rtx")  # the last two on stand-ins
+ON_STAND_INS = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "onnxruntime-tensorrt")
+KINDS = ("nearest", "bicubic", "openvino", "onnxruntime", *ON_STAND_INS)
 REPEATS_LUMA = {*KINDS} - {"bicubic"}  # all but nearest run the `repeat` engine of conftest.py
 TIME_BASE = Fraction(1001, 30000)
 
@@ -31,7 +33,8 @@ def open_kind(kind: str, scale: int) -> Engine:
         return ReferenceEngine(scale, kind)
     if kind.startswith("tensorrt"):
         return open_engine(EngineChoice(scale, "repeat", "stream", "tensorrt"))
-    pytest.importorskip(kind)
+    if kind not in ON_STAND_INS:
+        pytest.importorskip(kind)
     return open_engine(EngineChoice(scale, "repeat", "stream", kind))
 
 
@@ -39,10 +42,13 @@ def open_kind(kind: str, scale: int) -> Engine:
 def stand_ins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A GPU and its packages, for the kinds that need them."""
     kind, _ = request.getfixturevalue("kind_and_scale") if "kind_and_scale" in request.fixturenames else ("", 0)
-    if kind.startswith("tensorrt"):
+    if kind in ON_STAND_INS:
         monkeypatch.setenv("RTSR_PLANS", str(tmp_path))
         driver = Driver()
         driver.install(monkeypatch)
+    if kind.startswith("onnxruntime-"):
+        OnnxRuntime(driver).install(monkeypatch)
+    elif kind in ON_STAND_INS:
         TensorRt(driver, kind.replace("-", "_")).install(monkeypatch)
 
 
@@ -216,7 +222,7 @@ def test_sixteen_bits_are_taken_or_refused_in_words(engine: Engine) -> None:
         TIME_BASE,
         pixels=PixelFormat(bits=16),
     )
-    if engine.backend in ("reference", "tensorrt"):
+    if engine.backend == "reference" or engine.backend in ON_STAND_INS:
         result = engine.infer(deep)
         assert (result.y.dtype, result.uv.dtype) == (np.uint16, np.uint16)
         assert (result.y == 700).all() and (result.uv == 300).all()

@@ -83,5 +83,5 @@ def _package(name: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ConfigError(
-            f"NVIDIA backends need cuda-core ({error}): pip install 'rtsr[tensorrt]' or 'rtsr[rtx]'"
+            f"NVIDIA backends need cuda-core ({error}): pip install 'rtsr[tensorrt]', 'rtsr[rtx]' or 'rtsr[cuda]'"
         ) from error
