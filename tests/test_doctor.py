@@ -204,7 +204,8 @@ def test_a_backend_that_is_not_installed_is_absent_with_its_command(
     engines: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "rtsr.backends.ort", raising=False)
+    for module in ("ort", "ort_session"):
+        monkeypatch.delitem(sys.modules, f"rtsr.backends.{module}", raising=False)
     (check,) = checks_of("backend:onnxruntime")
     assert (check.status, check.mend) == ("absent", "pip install 'rtsr[onnx]'")
 
