@@ -16,9 +16,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rtsr.errors import EngineError
+
 Picture = NDArray[np.uint8]
 NAMES = ("vmaf", "vmaf_neg")
 _MODELS = r"'version=vmaf_v0.6.1\:name=vmaf|version=vmaf_v0.6.1neg\:name=vmaf_neg'"
+SMALLEST = 32  # pixels a side: libvmaf fails on 16, and its models know no such pictures
 _LONGEST_END_S = 600  # libvmaf works on what is queued in it
 
 
@@ -77,7 +80,7 @@ class Vmaf:
         self._chroma = b"\x80" * (self._width * self._height)
 
     def write(self, frame: Picture, truth: Picture) -> None:
-        """One pair of luma planes (H, W), uint8. Raises RuntimeError with ffmpeg's words."""
+        """One pair of luma planes (H, W), uint8. Raises EngineError with ffmpeg's words."""
         assert self._process.stdin is not None
         try:
             for y in (frame, truth):
@@ -87,7 +90,7 @@ class Vmaf:
             self._end()
 
     def finish(self) -> dict[str, list[float]]:
-        """{"vmaf": [...], "vmaf_neg": [...]}, one value a measured pair. Raises RuntimeError with ffmpeg's words."""
+        """{"vmaf": [...], "vmaf_neg": [...]}, one value a measured pair. Raises EngineError with ffmpeg's words."""
         self._end()
         frames = json.loads(Path(self._folder.name, "log.json").read_text())["frames"]
         return {name: [frame["metrics"][name] for frame in frames] for name in NAMES}
@@ -111,4 +114,4 @@ class Vmaf:
     def _end(self) -> None:
         _, words = self._process.communicate(timeout=_LONGEST_END_S)
         if self._process.returncode:
-            raise RuntimeError(f"ffmpeg's libvmaf failed: {words.decode(errors='replace').strip()}")
+            raise EngineError(f"ffmpeg's libvmaf failed: {words.decode(errors='replace').strip()}")

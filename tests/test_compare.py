@@ -20,6 +20,7 @@ from clips import (
     Audio,
     Video,
     corrupt_packets,
+    cut,
     decoded,
     draw,
     packets,
@@ -252,6 +253,19 @@ def test_vmaf_takes_every_pair_and_tells_each(tmp_path: Path) -> None:
     assert figures_of(found, "vmaf_neg", "B")["mean"] > figures_of(found, "vmaf_neg", "A")["mean"] + 20
 
 
+def test_no_vmaf_is_said_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a = clip(tmp_path / "a.mkv", 2)
+    monkeypatch.setattr(vmaf, "ffmpeg", lambda: "")
+    found = compare(a, a, Options(reference=str(a)))
+    assert found.figures is not None and found.figures.metrics == ["psnr_y", "ssim_y"]
+    assert any("pip install imageio-ffmpeg" in sentence for sentence in found.notices)
+    monkeypatch.setattr(vmaf, "ffmpeg", lambda: "never run")
+    tiny = clip(tmp_path / "tiny.mkv", 2, width=64, height=24)
+    assert (
+        "no VMAF: pictures of 64x24 are too small for it" in compare(tiny, tiny, Options(reference=str(tiny))).notices
+    )
+
+
 def test_pictures_are_measured_in_luma_of_rgb(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     a = rng.integers(0, 250, (40, 60, 3), dtype=np.uint8)
@@ -389,6 +403,14 @@ def test_crops_are_cut_where_the_films_differ(tmp_path: Path) -> None:
     sheet = cv2.imread(str(tmp_path / "out.png"))
     assert sheet is not None
     assert 0 <= (sheet == 200).all(axis=2).sum() - 30 * 40 * (480 // 60) ** 2 < 50  # letters have grey rims
+
+
+@pytest.mark.parametrize("name", ["out.html", "out.png"])
+def test_a_film_far_shorter_than_it_states_is_shown_all_the_same(tmp_path: Path, name: str) -> None:
+    whole = write_clip(tmp_path / "whole.mp4", Video(**SIZE, pts=steady_pts(96)), mux_options={"movflags": "faststart"})
+    short = cut(tmp_path / "short.mp4", whole, 0.2)
+    compare(short, short, Options(output=tmp_path / name, frames=1))
+    assert (tmp_path / name).exists()
 
 
 def test_two_files_of_one_name_are_told_apart(tmp_path: Path) -> None:

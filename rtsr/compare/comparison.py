@@ -16,7 +16,7 @@ from rtsr.compare.measure import Figures, Measurer
 from rtsr.compare.moments import Moments
 from rtsr.compare.page import Page
 from rtsr.compare.video import SplitVideo
-from rtsr.errors import ConfigError, EngineError
+from rtsr.errors import ConfigError
 from rtsr.pictures.formats import PICTURE_SUFFIXES
 from rtsr.sources.media import Media
 
@@ -98,36 +98,28 @@ def compare(
         canvas = canvas_for(films, options.border)
         fittings = [Fitting(film, canvas) for film in films]
         moments = Moments(films, options.offset)
-        told += [*canvas.notices, *moments.notices]
-        told_of_moments = len(moments.notices)
+        told += canvas.notices
         expected = _expected(films, options)
         every = options.every or max(round((expected or 0) / MEASURED), 1)
         if every > 1 and options.every is None:
             told.append(f"every {every}th frame is measured; --every 1 measures all")
+        measurer = None
+        if options.kind != "video" or options.reference is not None:
+            measurer = stack.enter_context(closing(Measurer(films, fittings, canvas, every)))
+            told += measurer.notices
         for sentence in told:
             notice(sentence)
         shown = _shown(films, fittings, canvas, options)
         if shown is not None:
             stack.enter_context(closing(shown))
-        measurer = None
-        if options.kind != "video" or options.reference is not None:
-            measurer = Measurer(films, fittings, canvas, every, options.reference is not None)
-            stack.enter_context(closing(measurer))
         figures = _work(moments, measurer, shown, _Picks(films, expected, options), lambda n: progress(n, expected))
-        later = moments.notices[told_of_moments:]
-        later += [
-            f"{film.role} ({film.name}): {sentence}"
-            for film in films
-            if not film.is_picture
-            for sentence in (*film.source.damage, *film.source.notices)
-        ]
-        notices = told + later
+        later = [*moments.notices, *(sentence for film in films for sentence in film.troubles())]
         if isinstance(shown, Page):
             assert figures is not None, "what is not a video is measured"
-            shown.finish(figures, notices)
+            shown.finish(figures, told + later)
         elif shown is not None:
             shown.finish()
-            later = later + (shown.notices if isinstance(shown, SplitVideo) else [])
+            later += shown.notices
         for sentence in later:
             notice(sentence)
         return Comparison(
@@ -147,26 +139,26 @@ def _work(
     picks: _Picks,
     progress: Callable[[int], None],
 ) -> Figures | None:
+    last = None  # of those that are measured
     for moment in moments:
         is_measured = measurer is None or measurer.wants_next
-        try:
-            if measurer is not None:
-                measurer.add(moment)
-        except RuntimeError as error:
-            raise EngineError(str(error)) from error
+        if measurer is not None:
+            measurer.add(moment)
         if isinstance(shown, SplitVideo):
             shown.write(moment)
-        elif shown is not None and is_measured and picks.wants(moment.seconds):
-            shown.add(moment)
+        elif is_measured:
+            last = moment
+            if shown is not None and picks.wants(moment.seconds):
+                shown.add(moment)
         progress(moments.count)
-    try:
-        return measurer.finish() if measurer else None
-    except RuntimeError as error:
-        raise EngineError(str(error)) from error
+    if isinstance(shown, Page | CropSheet) and not picks.taken:  # films far shorter than they state
+        assert last is not None, "there is at least one moment, and the first is measured"
+        shown.add(last)
+    return measurer.finish() if measurer else None
 
 
 class _Picks:
-    """Chooses the moments to show: spread evenly over what is expected, and the first in any case."""
+    """Chooses the moments to show: spread evenly over what is expected. taken: how many so far."""
 
     def __init__(self, films: Sequence[Film], expected: int | None, options: Options):
         count = options.frames or _MOMENTS.get(options.kind, 1)
@@ -174,16 +166,16 @@ class _Picks:
         self.count = min(count, expected or count)
         self._step = (Fraction(expected) / rate if expected else Fraction(count)) / self.count
         self._first: Fraction | None = None
-        self._taken = 0
+        self.taken = 0
 
     def wants(self, seconds: Fraction) -> bool:
         if self._first is None:
             self._first = seconds
         # The middle of each part: films begin and end in black.
-        due = self._first + self._step * self._taken + (self._step / 2 if self.count > 1 else 0)
-        if self._taken == self.count or seconds < due:
+        due = self._first + self._step * self.taken + (self._step / 2 if self.count > 1 else 0)
+        if self.taken == self.count or seconds < due:
             return False
-        self._taken += 1
+        self.taken += 1
         return True
 
 

@@ -44,6 +44,7 @@ class CropSheet:
         if place and (place[0] + place[2] > width or place[1] + place[3] > height or min(place[2:]) < 4):
             raise ConfigError(f"--crop {place[2]}x{place[3]}+{place[0]}+{place[1]} is not within {width}x{height}")
         self._is_still = is_still
+        self.notices: list[str] = []
         self._rows: list[tuple[str, list[np.ndarray]]] = []
 
     def add(self, moment: Moment) -> None:

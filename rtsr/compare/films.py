@@ -64,6 +64,12 @@ class Film:
             "duration_s": round(float(spec.duration), 3) if spec.duration and not self.is_picture else None,
         }
 
+    def troubles(self) -> list[str]:
+        """What was damaged or mended in it, complete once it was read; a picture's is told with the canvas."""
+        if self.is_picture:
+            return []
+        return [f"{self.role} ({self.name}): {each}" for each in (*self.source.damage, *self.source.notices)]
+
     def close(self) -> None:
         self.source.close()
 

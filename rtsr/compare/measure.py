@@ -69,11 +69,11 @@ class Figures:
 class Measurer:
     """Takes moments in order. films: the truth is the last for a reference, else A.
 
-    every: measure each `every`-th moment; VMAF is fed all of them, because motion is a part of it. with_vmaf: measure
-    it where a libvmaf is at hand. Close it when done.
+    every: measure each `every`-th moment; VMAF is fed all of them, because motion is a part of it. notices: why there
+    is no VMAF although there is a reference. Close it when done.
     """
 
-    def __init__(self, films: Sequence[Film], fittings: Sequence[Fitting], canvas: Canvas, every: int, with_vmaf: bool):
+    def __init__(self, films: Sequence[Film], fittings: Sequence[Fitting], canvas: Canvas, every: int):
         self._fittings, self._border, self._every = fittings, canvas.border, every
         self._truth = len(films) - 1 if films[-1].role == "Reference" else 0
         self._measured = [i for i in range(len(films)) if i != self._truth]
@@ -81,12 +81,21 @@ class Measurer:
         self._seconds: list[float] = []
         self._series: dict[int, Series] = {i: {PSNR: [], SSIM: []} for i in self._measured}
         self._count = 0
-        self._binary = vmaf.ffmpeg() if with_vmaf else ""
+        self.notices: list[str] = []
+        self._binary = self._find_vmaf(canvas) if self._truth else ""
         self._stack = ExitStack()
         self._pool = self._stack.enter_context(ThreadPoolExecutor(len(films), "measure"))
         self._vmafs = {
             i: self._stack.enter_context(vmaf.Vmaf(*canvas.size, every)) for i in self._measured if self._binary
         }
+
+    def _find_vmaf(self, canvas: Canvas) -> str:
+        if min(canvas.size) < vmaf.SMALLEST:
+            self.notices.append(f"no VMAF: pictures of {canvas.size[0]}x{canvas.size[1]} are too small for it")
+            return ""
+        if not (binary := vmaf.ffmpeg()):
+            self.notices.append("no VMAF: there is no ffmpeg with libvmaf; `pip install imageio-ffmpeg` brings one")
+        return binary
 
     @property
     def wants_next(self) -> bool:
@@ -113,7 +122,7 @@ class Measurer:
             process.write(_rounded(lumas[i]), _rounded(truth))
 
     def finish(self) -> Figures:
-        """Raises RuntimeError with ffmpeg's words if VMAF failed."""
+        """Raises EngineError with ffmpeg's words if VMAF failed."""
         for i, process in self._vmafs.items():
             self._series[i] |= process.finish()
         series = {self._roles[i]: found for i, found in self._series.items()}
