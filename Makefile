@@ -11,6 +11,10 @@ setup: .venv/.dev
 demo: .venv/.base
 	$(BIN)/python -m rtsr.demo demo
 
+# The picture at the top of README.
+docs/before_after.jpg: rtsr/demo.py | demo
+	$(BIN)/python -c "import cv2; cv2.imwrite('$@', cv2.imread('demo/before_after.png'), [cv2.IMWRITE_JPEG_QUALITY, 92])"
+
 # torch 2.13.0 has a small CPU build on machines that offer one; the plain newest would pull gigabytes of CUDA.
 .venv/.dev: pyproject.toml .venv/.base
 	$(BIN)/python $(PIP) "torch==2.13.0"

@@ -14,7 +14,7 @@ from rtsr.job import upscale
 from rtsr.sinks.encoding import Encoding
 
 SCALE, WIDTH, HEIGHT, RATE, SECONDS = 4, 320, 180, 24, 4
-CROP = (slice(230, 470), slice(690, 1010))  # of the large picture: text, fine lines and an edge
+CROP = (slice(230, 470), slice(620, 940))  # of the large picture: text, fine lines and an edge
 _TONE_HZ, _AUDIO_RATE = 440, 48_000
 
 
@@ -43,12 +43,12 @@ def scene(index: int) -> np.ndarray:
     picture = np.clip(ground + 22 * rings, 0, 255).astype(np.uint8)
     for i in range(24):  # fans of thin lines: the hardest thing for an interpolation
         angle = np.pi * (i / 24) + 0.004 * index
-        end = (int(960 + 210 * np.cos(angle)), int(380 - 210 * np.sin(angle)))
-        cv2.line(picture, (960, 380), end, (235, 235, 225), 2, cv2.LINE_AA)
+        end = (int(1000 + 210 * np.cos(angle)), int(400 - 210 * np.sin(angle)))
+        cv2.line(picture, (1000, 400), end, (235, 235, 225), 2, cv2.LINE_AA)
     cv2.circle(picture, (640 + shift, 560), 90, (60, 70, 200), -1, cv2.LINE_AA)
     cv2.rectangle(picture, (90, 420), (330, 640), (40, 150, 190), 6, cv2.LINE_AA)
     for row, text in enumerate(("rtsr", "every frame, every packet", "2 3 4 times larger")):
-        place = (420, 300 + 70 * row)
+        place = (300, 300 + 70 * row)
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_DUPLEX, 1.6 - 0.3 * row, (20, 20, 20), 7, cv2.LINE_AA)
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_DUPLEX, 1.6 - 0.3 * row, (245, 245, 245), 2, cv2.LINE_AA)
     return picture
