@@ -14,6 +14,8 @@ import pytest
 from conftest import REPOSITORY
 from docker_run_lines import Runner, stages
 
+from rtsr.backends import BACKENDS
+
 DOCKERFILE = REPOSITORY / "docker" / "Dockerfile"
 TARGETS = ("cpu", "cuda", "tensorrt", "train")
 
@@ -25,6 +27,7 @@ def test_every_target_is_checked_and_never_root(target: str) -> None:
     assert int(uid) > 0 and int(gid) > 0
     command = json.loads(last["HEALTHCHECK"].partition("CMD ")[2])
     assert command[1] == "/opt/rtsr/healthcheck.py"
+    assert command[2] in BACKENDS
 
 
 @pytest.mark.parametrize("target", TARGETS)
