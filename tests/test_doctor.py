@@ -20,7 +20,7 @@ from rtsr.doctor.examine import Examination
 from rtsr.doctor.probe import checks_of, run_probe
 from rtsr.doctor.report import print_report
 from rtsr.doctor.speed import Row, advise
-from rtsr.errors import ConfigError
+from rtsr.errors import ConfigError, EngineError
 from rtsr.sinks.codecs import CODECS
 
 
@@ -220,6 +220,26 @@ def test_a_runtime_that_does_not_load_is_a_problem_of_its_own(monkeypatch: pytes
     found = by_name(engines.list_providers())
     assert found["providers"].facts["listed"] == ["onnxruntime/CPUExecutionProvider"]
     assert found["openvino"].status == "problem" and "libtbb" in found["openvino"].says
+
+
+def test_a_backend_that_fails_beside_a_gpu_is_a_problem(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(choice: object) -> None:
+        raise EngineError("GPU 0 does not open: CUDA_ERROR_NO_DEVICE")
+
+    monkeypatch.setattr("rtsr.doctor.engines.open_engine", fails)
+    for gpus, status in (([], "absent"), ([gpu.Gpu("NVIDIA Test", (8, 9), 1)], "problem")):
+        monkeypatch.setattr("rtsr.doctor.engines.gpus_of_driver", lambda gpus=gpus: (gpus, (13, 0), ""))
+        (check,) = checks_of("backend:tensorrt")
+        assert (check.status, check.says) == (status, "GPU 0 does not open: CUDA_ERROR_NO_DEVICE")
+
+
+def test_of_several_remedies_the_first_is_the_command(engines: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(choice: object) -> None:
+        raise ConfigError("NVIDIA backends need cuda-core: pip install 'rtsr[tensorrt]', 'rtsr[rtx]' or 'rtsr[cuda]'")
+
+    monkeypatch.setattr("rtsr.doctor.engines.open_engine", lacks)
+    (check,) = checks_of("backend:tensorrt")
+    assert (check.says, check.mend) == ("NVIDIA backends need cuda-core", "pip install 'rtsr[tensorrt]'")
 
 
 def test_without_engines_the_default_way_does_not_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

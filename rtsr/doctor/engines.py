@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -14,6 +15,7 @@ import numpy as np
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.backends.phases import bordered_shape
 from rtsr.doctor.check import Check
+from rtsr.doctor.gpu import gpus_of_driver
 from rtsr.doctor.machine import is_installed
 from rtsr.errors import ConfigError, EngineError, first_line
 from rtsr.frames import FrameBatch
@@ -22,6 +24,10 @@ from rtsr.manifest import Manifest, installed_engines, read_engine
 WIDTH, HEIGHT = 640, 360
 _TRIES = 5
 _REINSTALL = "pip install --force-reinstall --no-deps rtsr"
+# In a sentence of open_engine(); the first, where it names several.
+_COMMAND = re.compile(r"pip install (?:--\S+ )*('[^']+'|[\w.-]+)")
+    r"pip install ('[^']+'|\S+)"
+)  # in a sentence of open_engine()'s; the first, where it names several
 _NOT_OURS = {"AzureExecutionProvider"}  # calls a cloud
 
 
@@ -41,13 +47,14 @@ def look(backend: str) -> list[Check]:
             facts = {"backend": opened.backend, "engine": opened.name, "ms": round(ms, 2), "open_s": round(opening, 2)}
             return [Check("engines", name, "ok", says, needed=needed, facts=facts)]
     except ConfigError as error:
-        sentence, _, command = first_line(error).rpartition(": ")
-        is_command = command.startswith("pip install")
-        says, mend = (sentence, command) if is_command else (first_line(error), _REINSTALL if needed else None)
+        says, mend = first_line(error), _REINSTALL if needed else None
+        if match := _COMMAND.search(says):
+            says, mend = says[: match.start()].rstrip(": "), match[0]
         return [Check("engines", name, "problem" if needed else "absent", says, mend, needed)]
     except EngineError as error:
-        status, mend = ("problem", _REINSTALL) if needed else ("absent", None)
-        return [Check("engines", name, status, first_line(error), mend, needed)]
+        # What does not open although its packages are here is a fault, but for want of a GPU.
+        status = "problem" if needed or gpus_of_driver()[0] else "absent"
+        return [Check("engines", name, status, first_line(error), _REINSTALL if needed else None, needed)]
 
 
 def look_at_provider(name: str) -> list[Check]:

@@ -23,6 +23,7 @@ _LOOKS = (
     ("providers", "engines", 15, False),
 )
 _BACKEND_S, _PROVIDER_S, _SPEED_S = 20, 15, 30
+_PLAN_S = 90  # TensorRT builds a plan the first time
 GROUPS = ("machine", "gpu", "engines", "codecs", "live", "extras", "speed")
 
 
@@ -65,7 +66,8 @@ def examine(say: Callable[[str], None] = lambda what: None) -> Examination:
         checks.remove(listed)
     say("opening each backend")
     for backend in (name for name in BACKENDS if name != "reference"):
-        checks += run_probe(f"backend:{backend}", "engines", _BACKEND_S, needed=backend == "auto")
+        limit_s = _PLAN_S if backend in ("auto", "tensorrt") else _BACKEND_S
+        checks += run_probe(f"backend:{backend}", "engines", limit_s, needed=backend == "auto")
     for provider in listed.facts["listed"] if listed else []:
         say(f"opening {provider}")
         checks += run_probe(f"provider:{provider}", "engines", _PROVIDER_S)

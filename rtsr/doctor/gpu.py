@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import shutil
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ _NVIDIA, _DISPLAY_CLASSES = "0x10de", ("0x0300", "0x0302")  # PCI: vendor; VGA a
 _CUDA_LIBRARIES = {"win32": ("nvcuda.dll",)}
 _NVML_LIBRARIES = {"win32": ("nvml.dll",)}
 _OLDEST_FOR_NVENC = 570  # driver; of the encoders in PyAV's wheels
-_DRIVER_MEND = "sudo apt install nvidia-driver-580"
+_DRIVER = 580  # the release that runs CUDA 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ def look() -> list[Check]:
     if not gpus:
         if not cards and not Path("/dev/nvidiactl").exists():
             return [Check("gpu", "nvidia", "absent", "no NVIDIA GPU in this machine; the CPU does the work")]
-        mend = "docker run --gpus all ..." if Path("/.dockerenv").exists() else _DRIVER_MEND
+        mend = "docker run --gpus all ..." if Path("/.dockerenv").exists() else driver_mend()
         says = f"an NVIDIA card is here and its driver does not answer: {trouble}"
         return [Check("gpu", "nvidia", "problem", says, mend, facts={"pci_cards": cards})]
     driver = driver_release()
@@ -58,7 +59,7 @@ def _driver(release: str | None, cuda: tuple[int, int]) -> Check:
     facts = {"release": release, "cuda": list(cuda)}
     if release and int(release.split(".")[0]) < _OLDEST_FOR_NVENC:
         says += f"; PyAV's NVENC encoders need {_OLDEST_FOR_NVENC} or newer"
-        return Check("gpu", "driver", "problem", says, _DRIVER_MEND, facts=facts)
+        return Check("gpu", "driver", "problem", says, driver_mend(), facts=facts)
     return Check("gpu", "driver", "ok", says, facts=facts)
 
 
@@ -77,6 +78,13 @@ def _packages(cuda: tuple[int, int]) -> list[Check]:
         status = "ok" if found else "absent"
         checks.append(Check("gpu", name, status, says, None if found else mend, facts={"packages": found}))
     return checks
+
+
+def driver_mend() -> str:
+    """How this system gets a driver."""
+    if shutil.which("apt"):
+        return f"sudo apt install nvidia-driver-{_DRIVER}"
+    return f"install driver {_DRIVER} or newer: https://www.nvidia.com/drivers"
 
 
 def pci_cards(root: Path = Path("/")) -> list[str]:
