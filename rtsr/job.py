@@ -214,6 +214,8 @@ def prepared(
         check_backend(options.devices, opened.backend)
         parts = parts_to_fit(opened, spec, room)
         with closing(TilingEngine(opened, notice, parts)) as engine:
+            if engine.gpu is not None and (why_not := source.decode_on_gpu(engine.gpu)):
+                notices.append(f"the video is decoded on the CPU, not on the GPU: {why_not}")
             needed = memory_needed(spec, size, encoder, engine)
             if room is not None and needed > room:
                 notices.append(f"the job may need {needed >> 20} MB of memory and {room >> 20} MB are free")

@@ -108,7 +108,10 @@ class SegmentEncoder:
             source.only(cut)
             sink = _OneSegment(final.with_name(f"{final.name}.{os.getpid()}.tmp"), source.spec, job)
             with closing(sink):
-                stats = pipeline.run(source, self._opened(source.spec), sink, progress=progress)
+                engine = self._opened(source.spec)
+                if engine.gpu is not None:
+                    source.decode_on_gpu(engine.gpu)  # the job has said why, where that does not go
+                stats = pipeline.run(source, engine, sink, progress=progress)
                 segment = None
                 if source.is_clean and tuple(sink.pts) == cut.pts:
                     sink.finish()

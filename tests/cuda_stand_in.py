@@ -90,6 +90,8 @@ class Driver:
         self.streams: list[Stream] = []
         self.host: dict[Stream, int] = {}  # the host's vector clock: what it has waited for
         self.current = threading.local()
+        self.kernels: dict[str, Kernel] = {}  # what launch() knows how to run
+        self.default_stream: Stream | None = None
 
     @property
     def used(self) -> int:
@@ -147,12 +149,27 @@ class Driver:
                 allocate=lambda size, *, stream=None: self.allocate(size, True)
             ),
             EventOptions=EventOptions,
+            Program=Program,
+            ProgramOptions=SimpleNamespace,
+            LaunchConfig=SimpleNamespace,
+            launch=self._launch,
         )
         bindings, driver = ModuleType("cuda.bindings"), ModuleType("cuda.bindings.driver")
         bindings.__dict__.update(__version__="13.0.0")
         driver.__dict__.update(cuDriverGetVersion=lambda: (0, self.version))
         for module in (core, bindings, driver):
             patch.setitem(sys.modules, module.__name__, module)
+
+    def _launch(self, stream: Stream, config: SimpleNamespace, kernel: str, *values: np.generic) -> None:
+        """As cuda.core's: a value's type decides how it is passed, and nobody checks it against the kernel's."""
+        known = self.kernels[kernel]
+        if [type(value) for value in values] != known.kinds:
+            raise Misuse(f"{kernel} takes {known.kinds}; got {[type(value) for value in values]}")
+        if config.block[0] * config.block[1] > 1024:
+            raise Misuse(f"{kernel}: more than 1024 threads in a block of {config.block}")
+        plain = [value.item() for value in values]
+        spans = [self.span(address, size, writes) for address, size, writes in known.touches(*plain)]
+        stream.enqueue(kernel, lambda: known.run(config.grid, config.block, plain), *spans)
 
     def _device_class(self) -> type:
         world = self
@@ -175,6 +192,29 @@ class EventOptions:
     ipc_enabled: bool | None = False
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """kinds: of its arguments. run: called with grid, block and the arguments. touches: (address, bytes, writes) of
+    what it reads and writes with these arguments."""
+
+    kinds: list[type]
+    run: Callable[[Sequence[int], Sequence[int], list[int]], None]
+    touches: Callable[..., list[tuple[int, int, bool]]]
+
+
+class Program:
+    """Compiles nothing: a kernel is its name."""
+
+    def __init__(self, code: str, code_type: str, options: object = None):
+        self._code = code
+
+    def compile(self, target_type: str) -> Program:
+        return self
+
+    def get_kernel(self, name: str) -> str:
+        return name
+
+
 class Device:
     def __init__(self, world: Driver, device_id: int):
         self._world, self.device_id = world, device_id
@@ -187,6 +227,11 @@ class Device:
     def create_stream(self, obj: object = None, options: object = None) -> Stream:
         self._world.require_current("a stream")
         return Stream(self._world)
+
+    @property
+    def default_stream(self) -> Stream:
+        self._world.default_stream = self._world.default_stream or Stream(self._world)
+        return self._world.default_stream
 
     def create_event(self, options: EventOptions | None = None) -> Event:
         self._world.require_current("an event")

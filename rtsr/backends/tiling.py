@@ -49,6 +49,7 @@ class TilingEngine:
     def __init__(self, engine: Engine, notice: Callable[[str], None] = lambda sentence: None, parts: int = 0):
         self.name, self.sha256 = engine.name, engine.sha256
         self.backend, self.scale = engine.backend, engine.scale
+        self.gpu: int | None = getattr(engine, "gpu", None)  # whose decoded pictures it takes as they lie there
         self._engine, self._notice = engine, notice
         self._parts = parts
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,15 @@ import numpy as np
 from rtsr.backends import inference_error, is_out_of_memory
 from rtsr.backends.cuda.libraries import Gpu
 from rtsr.backends.cuda.memory import Layout, cuda_errors, device_memory
+from rtsr.backends.cuda.nv12 import Nv12Kernels, Surface
 from rtsr.backends.cuda.ring import DEPTH, Ring, Slot
-from rtsr.backends.phases import fill_bordered
+from rtsr.backends.phases import BORDER, fill_bordered
 from rtsr.backends.trt_build import Progress, Recipe, keep, kept_plan, logger, plain, ready_plan, recipe
 from rtsr.backends.trt_graph import Picture
 from rtsr.backends.trt_package import Package
 from rtsr.errors import EngineError, OutOfMemoryError, RtsrError
 from rtsr.frames import FrameBatch
+from rtsr.frames_on_gpu import picture_on_gpu
 from rtsr.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -52,9 +55,15 @@ class TensorRtEngine:
         self.name, self.sha256, self.scale = manifest.name, manifest.sha256, manifest.scale
         self.backend, self.package = "tensorrt", package.name
         self.builds_quickly = package.is_rtx
+        self.gpu: int | None = None  # whose decoded pictures it takes as they lie there
         self._manifest, self._package, self._gpu, self._precision = manifest, package, gpu, precision
         self._notice, self._progress = notice, progress
         self._session: _Session | None = None
+        self._nv12: Nv12Kernels | None = None
+        try:
+            self._nv12, self.gpu = Nv12Kernels(gpu), gpu.number
+        except EngineError as error:
+            notice(f"decoded pictures go through memory: {error}")
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         """One slot, which takes the least memory; stream() has the greater throughput."""
@@ -117,12 +126,12 @@ class TensorRtEngine:
             made = self._recipe(self.picture(batch), len(batch))
             plan = ready_plan(self._package, made, self._notice, self._progress)
             try:
-                self._session = _Session(self._package, self._gpu, made, plan, depth)
+                self._session = _Session(self._package, self._gpu, made, plan, depth, self._nv12)
             except _Refused as refused:  # another driver or build than the key could tell apart: once more, from anew
                 self._notice(f"{made.path} does not load ({refused}): built anew")
                 made.path.unlink(missing_ok=True)
                 plan = ready_plan(self._package, made, self._notice, self._progress)
-                self._session = _Session(self._package, self._gpu, made, plan, depth)
+                self._session = _Session(self._package, self._gpu, made, plan, depth, self._nv12)
         except _Refused as refused:
             raise EngineError(f"{self.package} refuses its own plan of {self.name}: {refused}") from refused
         except OutOfMemoryError as error:
@@ -168,7 +177,7 @@ class _Session:
     """A loaded plan with a ring of slots, an execution context and a CUDA graph for each. The contexts share their
     scratch memory: one stream runs them, one after the other. Raises _Refused, EngineError, OutOfMemoryError."""
 
-    def __init__(self, package: Package, gpu: Gpu, recipe: Recipe, plan: bytes, depth: int):
+    def __init__(self, package: Package, gpu: Gpu, recipe: Recipe, plan: bytes, depth: int, nv12: Nv12Kernels | None):
         self._package, self._recipe = package, recipe
         self._picture, self._most = recipe.picture, recipe.key.pictures
         self._log = logger(package.trt)
@@ -179,6 +188,7 @@ class _Session:
             raise (OutOfMemoryError if is_out_of_memory(why) else _Refused)(why)
         self._inputs = Layout.of({name: (shape, np.uint8) for name, shape in self._picture.inputs(self._most).items()})
         self._outputs = Layout.of({n: (shape, np.uint8) for n, shape in self._picture.outputs(self._most).items()})
+        self._gpu, self._nv12 = gpu, nv12
         self._ring = Ring(gpu, self._inputs.size, self._outputs.size, depth)
         self._scratch = None
         self._slots: list[_Prepared] = []
@@ -208,13 +218,23 @@ class _Session:
         return same and len(batch) <= self._most and depth <= self._ring.depth
 
     def start(self, batch: FrameBatch) -> None:
-        """Copy a batch into a free slot and enqueue all of its work."""
+        """Bring a batch into a free slot and enqueue all of its work."""
         slot = self._ring.acquire()
+        picture = picture_on_gpu(batch, self._gpu.number)
+        if picture is not None and self._nv12 is not None:
+            take = partial(self._take, self._nv12, picture.surface)
+            self._ring.submit(slot, partial(self._compute, n=1), upload=take)
+            return
         y = _samples(slot.host_in.array(self._inputs["y"]), batch)
         fill_bordered(y[: len(batch) * batch.pixels.full_planes], batch.y)
         if "uv" in self._inputs:
             _samples(slot.host_in.array(self._inputs["uv"]), batch)[: len(batch)] = batch.uv
         self._ring.submit(slot, lambda slot, stream: self._compute(slot, stream, len(batch)))
+
+    def _take(self, kernels: Nv12Kernels, surface: Surface, slot: Slot, stream: Stream) -> None:
+        """A decoder's surface -> device_in, without a way through the host."""
+        y, uv = (int(slot.device_in.handle) + self._inputs[name].offset for name in ("y", "uv"))
+        kernels.take(surface, y, uv, BORDER, stream)
 
     def collect(self, batch: FrameBatch) -> FrameBatch:
         """The oldest batch's result; batch: what went in."""

@@ -9,6 +9,9 @@ from dataclasses import dataclass, replace
 import av
 import av.error
 import av.filter
+from av.video.reformatter import VideoReformatter
+
+from rtsr.sources.nvdec import downloaded, planar_name
 
 MODES = ("auto", "on", "off")
 
@@ -32,25 +35,26 @@ def deinterlaced(decoded: Iterable[Decoded], mode: str) -> Iterator[Decoded]:
     neighbours and nothing else, so that decoding may begin anywhere before them.
     """
     graph: av.filter.Graph | None = None
+    download = VideoReformatter()
     waiting: deque[Decoded | None] = deque()
     before: Decoded | None = None  # the picture that passed last
     shape = None
     for item in decoded:
         picture = item.picture
-        if (picture.format.name, picture.width, picture.height) != shape:
+        if (planar_name(picture), picture.width, picture.height) != shape:
             yield from _drain(graph, waiting, mode)
-            graph, before, shape = None, None, (picture.format.name, picture.width, picture.height)
+            graph, before, shape = None, None, (planar_name(picture), picture.width, picture.height)
         if graph is None and (mode == "on" or (mode == "auto" and item.is_interlaced)):
-            graph = _bwdif(picture)
+            graph = _bwdif(downloaded(picture, download))
             if before is not None:  # only to be a neighbour
                 waiting.append(None)
-                graph.push(before.picture)
+                graph.push(downloaded(before.picture, download))
         if graph is None:
             yield item
             before = item
             continue
         waiting.append(item)
-        graph.push(picture)
+        graph.push(downloaded(picture, download))
         yield from _ready(graph, waiting, mode)
     yield from _drain(graph, waiting, mode)
 

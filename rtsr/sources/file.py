@@ -11,9 +11,11 @@ import av.container
 import av.error
 import av.stream
 import av.video.stream
+from av.video.reformatter import VideoReformatter
 
 from rtsr.errors import ConfigError, SourceError
 from rtsr.frames import ChromaSiting, ColorTags, Frame, VideoSpec
+from rtsr.sources import nvdec
 from rtsr.sources.complaints import complaints
 from rtsr.sources.cuts import Cut, Key, picture_digest
 from rtsr.sources.deinterlace import Decoded, deinterlaced
@@ -63,6 +65,7 @@ class FileSource:
         self._after: int | None = None
         self._may_seek = True
         self._part: Cut | None = None
+        self._gpu: int | None = None
         self._container, self._stream = self._open()
         try:
             first = self._decode_first()
@@ -72,7 +75,7 @@ class FileSource:
         except BaseException:
             self._container.close()
             raise
-        self._reader = PlaneReader(self.spec.pixels)
+        self._reader, self._downloads = PlaneReader(self.spec.pixels), VideoReformatter()
         self.found = Findings()
         self.part_pictures = "", ""  # digests; see only()
 
@@ -89,6 +92,13 @@ class FileSource:
     def notices(self) -> list[str]:
         """What had to be mended or changed without losing anything."""
         return self.found.notices(not self.is_interlaced and self._deinterlace == "auto")
+
+    def decode_on_gpu(self, gpu: int) -> str:
+        """Let frames() decode on a GPU, as CUDA counts, and leave the pictures there; Frame's planes download them if
+        somebody looks. Returns why not, where that does not go; empty if it does."""
+        why_not = nvdec.why_not(self.path, self._stream.codec_context.codec.canonical_name, self.spec, gpu)
+        self._gpu = None if why_not else gpu
+        return why_not
 
     def resume(self, after_pts: int, may_seek: bool) -> None:
         """Let frames() begin with the first frame behind after_pts. may_seek: False decodes all that comes before, so
@@ -146,13 +156,15 @@ class FileSource:
         self._container.close()
 
     def _open(self) -> tuple[av.container.InputContainer, av.video.stream.VideoStream]:
-        container = open_input(self.path)
+        container = open_input(self.path, None if self._gpu is None else nvdec.hwaccel(self._gpu))
         try:
             stream = main_video(container, self.path)
         except BaseException:
             container.close()
             raise
-        if self._listens(stream):
+        if self._gpu is not None:
+            nvdec.prepare(stream)
+        elif self._listens(stream):
             stream.codec_context.thread_count = 1
         else:
             stream.thread_type = "AUTO"
@@ -331,6 +343,13 @@ class FileSource:
 
     def _frame(self, picture: av.VideoFrame, pts: int, duration: int) -> Frame:
         spec = self.spec
+        stated = spec.width, spec.height, spec.pixels.name
+        same = (picture.width, picture.height, nvdec.planar_name(picture)) == stated
+        if self._gpu is not None and nvdec.is_on_gpu(picture) and same:
+            y, uv = nvdec.picture_on_gpu(picture, spec.pixels, self._gpu, self._reader).as_arrays(spec.pixels)
+            siting, carrier = spec.siting or ChromaSiting.LEFT, captions_carrier(picture)
+            return Frame(y, uv, pts, spec.time_base, duration, siting, spec.pixels, carrier)
+        picture = nvdec.downloaded(picture, self._downloads)
         if (picture.width, picture.height) != (spec.width, spec.height):
             self._changed(
                 f"the picture changes from {spec.width}x{spec.height} to {picture.width}x{picture.height}",

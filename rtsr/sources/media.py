@@ -15,6 +15,7 @@ import av.container
 import av.error
 import av.stream
 import av.video.stream
+from av.codec.hwaccel import HWAccel
 
 from rtsr.errors import ConfigError, SourceError
 
@@ -87,12 +88,12 @@ class Media:
             raise SourceError(f"{self}: no such pictures")
         return found
 
-    def open(self) -> av.container.InputContainer:
-        """Raises SourceError in one sentence."""
+    def open(self, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
+        """hwaccel: to decode with, where it is no picture. Raises SourceError in one sentence."""
         if self.is_pictures:
             return self._open_pictures(self.pictures())
         if self.is_url:
-            return self._open(self.name, _REMOTE_ONLY, timeout=_TIMEOUT_S)
+            return self._open(self.name, _REMOTE_ONLY, timeout=_TIMEOUT_S, hwaccel=hwaccel)
         path = Path(self.name)
         if not path.exists():
             raise SourceError(f"{path}: no such file")
@@ -102,7 +103,7 @@ class Media:
             raise SourceError(f"{path}: is a pipe or a device, which cannot be read twice")
         if path.stat().st_size == 0:
             raise SourceError(f"{path}: the file is empty (zero bytes)")
-        return self._open(ffmpeg_path(path), LOCAL_ONLY)
+        return self._open(ffmpeg_path(path), LOCAL_ONLY, hwaccel=hwaccel)
 
     def fingerprint(self) -> dict[str, Any]:
         """What tells this input from another: sizes, and hashes of both ends of a file, without reading it whole."""
@@ -152,9 +153,9 @@ class Media:
 Input: TypeAlias = "Path | Media"
 
 
-def open_input(media: Input) -> av.container.InputContainer:
+def open_input(media: Input, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
     """Open a file, URL or numbered pictures for reading. Raises SourceError in one sentence."""
-    return as_media(media).open()
+    return as_media(media).open(hwaccel)
 
 
 def as_media(media: Input) -> Media:
