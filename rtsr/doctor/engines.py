@@ -26,8 +26,6 @@ _TRIES = 5
 _REINSTALL = "pip install --force-reinstall --no-deps rtsr"
 # In a sentence of open_engine(); the first, where it names several.
 _COMMAND = re.compile(r"pip install (?:--\S+ )*('[^']+'|[\w.-]+)")
-    r"pip install ('[^']+'|\S+)"
-)  # in a sentence of open_engine()'s; the first, where it names several
 _NOT_OURS = {"AzureExecutionProvider"}  # calls a cloud
 
 
