@@ -5,7 +5,7 @@ PYTHON_AV19 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3)
 BIN = .venv/bin
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test test-av19 test-cuda-wheel test-e2e check bench wheel-test check-docker test-docker clean
+.PHONY: setup demo test test-av19 test-cuda-wheel test-e2e test-cluster check bench wheel-test check-docker test-docker clean
 
 setup: .venv/.dev
 demo: .venv/.base
@@ -68,6 +68,15 @@ E2E_PROGRAMS = xvfb xdotool chromium fonts-dejavu-core \
 	$(BIN)/python $(PIP) -e ".[live]" playwright
 	touch $@
 
+# Several machines, as processes of a real Ray cluster on this one. Ray is large and pins things: an environment apart.
+test-cluster: .venv-cluster/.done
+	.venv-cluster/bin/python -m pytest -q tests/test_cluster.py tests/test_cluster_ray.py
+
+.venv-cluster/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/python $(PIP) -e ".[cluster]" pytest
+	touch $@
+
 check: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -96,4 +105,4 @@ test-docker:
 	$(or $(PYTHON_AV19),$(PYTHON)) tests/docker_run_lines.py cpu
 
 clean:
-	rm -rf .venv .venv-av19 .venv-cuda .venv-wheel dist build demo .pytest_cache .ruff_cache
+	rm -rf .venv .venv-av19 .venv-cuda .venv-cluster .venv-wheel dist build demo .pytest_cache .ruff_cache

@@ -183,6 +183,12 @@ def upscale(
     wait_for_engine: Annotated[
         bool, typer.Option("--wait-for-engine", help="Don't begin on the CPU while TensorRT builds its plan.")
     ] = False,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Share the film out to the machines of a Ray cluster: auto, or ray://HOST:PORT.", show_default=False
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and how long it would take; see `rtsr plan`.")
     ] = False,
@@ -204,6 +210,7 @@ def upscale(
     The same command again goes on with a job that was interrupted.
     """
     from rtsr.backends import backend_on
+    from rtsr.cluster.connection import Cluster
     from rtsr.devices import parse_devices
     from rtsr.options import Options
     from rtsr.sinks.encoding import Encoding, parse_bitrate
@@ -229,6 +236,7 @@ def upscale(
         devices=parse_devices(devices),
         precision=precision.value,
         wait_for_engine=wait_for_engine,
+        cluster=Cluster(cluster) if cluster is not None else None,
     )
     if dry_run:
         from rtsr.display import print_plan

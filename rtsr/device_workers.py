@@ -33,22 +33,28 @@ class Work:
     stage_s: tuple[float, ...] = (0.0, 0.0, 0.0)
 
 
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """Called in the caller's thread: accepted for each segment that counts, progress several times a second, notice
+    with a sentence, before_segment before each segment is handed out: what it raises ends the job."""
+
+    accepted: Callable[[SegmentResult], None] = lambda result: None
+    progress: Callable[[Work], None] = lambda work: None
+    notice: Callable[[str], None] = lambda sentence: None
+    before_segment: Callable[[], None] = lambda: None
+
+
 def encode_on_devices(
     job: SegmentJob,
     board: SegmentBoard,
     folder: Path,
     devices: tuple[Device, ...],
-    *,
-    accepted: Callable[[SegmentResult], None] = lambda result: None,
-    progress: Callable[[Work], None] = lambda work: None,
-    notice: Callable[[str], None] = lambda sentence: None,
-    before_segment: Callable[[], None] = lambda: None,
+    hooks: Hooks,
 ) -> Work:
     """Have every segment of the board made in `folder`, one process for each device.
 
-    A worker that dies is replaced and its segment is done again. accepted is called for each segment that counts,
-    progress several times a second, before_segment before each is begun. Whatever is raised, here or in a worker, ends
-    all workers; finished segments are in the journal. Raises what a job raises.
+    A worker that dies is replaced and its segment is done again. Whatever is raised, here or in a worker, ends all
+    workers; finished segments are in the journal. Raises what a job raises.
     """
     workers = [_Worker(job, folder, device) for device in devices]
     work = Work(tuple((device.name, 0) for device in devices))
@@ -56,25 +62,25 @@ def encode_on_devices(
         while not board.is_done:
             for worker in workers:
                 if worker.cut is None and (cut := board.take()) is not None:
-                    before_segment()
+                    hooks.before_segment()
                     worker.begin(cut)
             for worker in _heard([worker for worker in workers if worker.cut is not None]):
                 match worker.receive():
                     case SegmentResult() as result:
                         for sentence in result.notices:
-                            notice(f"{worker.device.name}: {sentence}")
+                            hooks.notice(f"{worker.device.name}: {sentence}")
                         counts = board.accept(result)
                         worker.finish(counts)
                         if counts:
-                            accepted(result)
+                            hooks.accepted(result)
                             stages = zip(work.stage_s, result.stage_s, strict=True)
                             work = replace(work, stage_s=tuple(sum(stage) for stage in stages))
                     case _Died(how):
-                        notice(board.died(worker.give_up(), how))
+                        hooks.notice(board.died(worker.give_up(), how))
                     case _Failed(error):
                         raise error
             work = replace(work, frames=tuple((worker.device.name, worker.frames) for worker in workers))
-            progress(work)
+            hooks.progress(work)
     finally:
         for worker in workers:
             worker.kill()

@@ -44,6 +44,12 @@ class IncompleteError(RtsrError):
     exit_code = 6
 
 
+class ClusterError(RtsrError):
+    """The cluster cannot be reached, or none of its machines can do the work."""
+
+    exit_code = 7
+
+
 class Interrupted(RtsrError):
     """Ctrl-C or a polite kill."""
 

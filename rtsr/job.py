@@ -14,7 +14,7 @@ from rtsr import pipeline
 from rtsr.backends import Engine, EngineChoice
 from rtsr.backends.switching import maker, open_for_job
 from rtsr.backends.tiling import TilingEngine
-from rtsr.device_workers import Work, encode_on_devices
+from rtsr.device_workers import Hooks, Work, encode_on_devices
 from rtsr.devices import check_backend
 from rtsr.disk import DiskWatch, copied_bytes, estimate, require_room
 from rtsr.errors import ConfigError, IncompleteError
@@ -203,7 +203,8 @@ def prepared(
             notices.append("the video is interlaced and is deinterlaced (bwdif); --deinterlace off leaves it as it is")
         choice = options.choice(scale, spec)
         origin = trim_origin(start, spec.time_base)
-        wait = options.wait_for_engine or len(options.devices) > 1  # they share out segments of one engine
+        shared = len(options.devices) > 1 or options.cluster is not None  # segments of one engine
+        wait = options.wait_for_engine or shared
         if options.devices:
             options.devices[0].claim()
         opened = open_for_job(
@@ -258,7 +259,7 @@ class _Work:
             made_by=job.made_by,
         )
         with closing(sink):
-            several = len(job.options.devices) > 1
+            several = len(job.options.devices) > 1 or job.options.cluster is not None
             done = self._side_by_side(disk, expected, progress, notice) if several else None
             stats, before = done or self._in_one_go(sink, not several, expected, progress, notice)
             for sentence in source.notices:
@@ -308,7 +309,7 @@ class _Work:
         progress: Callable[[Progress], None],
         notice: Callable[[str], None],
     ) -> tuple[PipelineStats, int] | None:
-        """All that is not done yet, by several devices; None where one has to do the rest, or all, in one go."""
+        """All that is not done yet, by several devices or machines; None where one must do the rest in one go."""
         job, source, journal = self.job, self.job.source, self.journal
         stats, before, found = PipelineStats(), journal.frames, dict[int, Findings]()
         cuts = find_cuts(source.path, *job.options.trim)
@@ -327,16 +328,14 @@ class _Work:
                 clock.total_s, clock.items = seconds, stats.written
             progress(Progress(stats, before, expected, film_s, work.frames))
 
-        encode_on_devices(
-            job.segment_job(len(job.options.devices)),
-            board,
-            journal.folder,
-            job.options.devices,
-            accepted=lambda result: found.update({result.index: result.found}),
-            progress=tell,
-            notice=notice,
-            before_segment=disk.before_segment,
-        )
+        hooks = Hooks(lambda result: found.update({result.index: result.found}), tell, notice, disk.before_segment)
+        if cluster := job.options.cluster:
+            from rtsr.cluster.share import encode_on_cluster  # Ray loads only when asked for
+
+            encode_on_cluster(job.segment_job(1), source.spec, job.engine, board, journal.folder, cluster, hooks)
+        else:
+            devices = job.options.devices
+            encode_on_devices(job.segment_job(len(devices)), board, journal.folder, devices, hooks)
         for segment in journal.segments:
             source.found.add(found.get(segment.index, Findings()))
         if board.stopped:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from rtsr.backends import EngineChoice
+from rtsr.cluster.connection import Cluster
 from rtsr.devices import Device
 from rtsr.errors import ConfigError
 from rtsr.frames import VideoSpec
@@ -30,7 +31,7 @@ class Options:
     audio_codec: `copy`, or what all sound is encoded with anew, see AUDIO_ENCODERS. no_audio: leave sound out.
     precision: of TensorRT's plan: fp16, fp32 or int8. wait_for_engine: don't begin on the CPU while a plan is built.
     devices: where to run, several of which share the film out, see rtsr.devices.parse_devices; empty: where the backend
-    runs by itself.
+    runs by itself. cluster: the Ray cluster whose machines share the film out.
     """
 
     scale: int | None = None
@@ -51,6 +52,7 @@ class Options:
     devices: tuple[Device, ...] = ()
     precision: str = "fp16"
     wait_for_engine: bool = False
+    cluster: Cluster | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.to is not None:
@@ -69,6 +71,8 @@ class Options:
                 raise ConfigError(
                     f"--no-audio leaves nothing to do for --audio-codec {self.audio_codec}; give one of them"
                 )
+        if self.cluster and self.devices:
+            raise ConfigError("--cluster and --devices both say who does the work; give one of them")
         start, end = self.trim
         if start is not None and start < 0:
             raise ConfigError(f"--start {float(start)} is negative")

@@ -108,7 +108,7 @@ class SegmentEncoder:
             source.only(cut)
             sink = _OneSegment(final.with_name(f"{final.name}.{os.getpid()}.tmp"), source.spec, job)
             with closing(sink):
-                engine = self._opened(source.spec)
+                engine = self.opened(source.spec)
                 if engine.gpu is not None:
                     source.decode_on_gpu(engine.gpu)  # the job has said why, where that does not go
                 stats = pipeline.run(source, engine, sink, progress=progress)
@@ -138,7 +138,8 @@ class SegmentEncoder:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _opened(self, spec: VideoSpec) -> TilingEngine:
+    def opened(self, spec: VideoSpec) -> TilingEngine:
+        """The engine, for a video like this. Raises ConfigError, EngineError."""
         if self._engine is None:
             opened = open_engine(self._job.choice)
             if (opened.name, opened.sha256) != self._job.engine:

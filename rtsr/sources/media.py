@@ -135,7 +135,7 @@ class Media:
             options["pattern_type"], path = "none", files[0]
         return self._open(str(path), options, format="image2")
 
-    def _open(self, name: str, options: dict[str, str], **more: Any) -> av.container.InputContainer:
+    def _open(self, name: Any, options: dict[str, str], **more: Any) -> av.container.InputContainer:
         try:
             return av.open(name, options=options, **more, **_TOLERANT)
         except av.error.ProtocolNotFoundError as error:
