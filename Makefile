@@ -56,10 +56,10 @@ test-cuda-wheel: .venv-cuda/.done
 test-e2e: .venv/.e2e
 	RTSR_E2E=1 $(BIN)/python -m pytest -q tests/e2e
 
-E2E_PROGRAMS = xvfb xdotool chromium fonts-dejavu-core \
+E2E_PROGRAMS = xvfb xdotool openbox chromium fonts-dejavu-core \
 	python3-gi gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good
 .venv/.e2e: .venv/.dev
-	@missing=""; for program in Xvfb xdotool chromium; do command -v $$program >/dev/null || missing=yes; done; \
+	@missing=""; for program in Xvfb xdotool openbox chromium; do command -v $$program >/dev/null || missing=yes; done; \
 	/usr/bin/python3 -c "import gi; gi.require_version('GstRtspServer', '1.0')" 2>/dev/null || missing=yes; \
 	if [ -n "$$missing" ]; then \
 		run=$$(test "$$(id -u)" = 0 || echo sudo); \

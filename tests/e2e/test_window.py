@@ -109,6 +109,38 @@ def test_keys_and_mouse(display: str, tmp_path: Path) -> None:
         assert sum(1 for _ in container.decode(video=0)) > 1
 
 
+@pytest.mark.skipif(not shutil.which("openbox"), reason="make test-e2e installs openbox")
+def test_full_screen_and_closing_need_a_window_manager(display: str) -> None:
+    manager = subprocess.Popen(["openbox"], env={**os.environ, "DISPLAY": display}, stderr=subprocess.DEVNULL)
+    words = command("live", "--source", "testsrc", "--size", "160x90", "--backend", "reference", "--window", "--json")
+    session = subprocess.Popen(
+        words, env=environment(DISPLAY=display), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def covered() -> bool:
+        """Whether the picture, of 640x360, reaches the screen's left and right rims."""
+        middle = screenshot(display)[HEIGHT // 2 - 100 : HEIGHT // 2 + 100]
+        return bool(middle[:, :20].max() > 40 and middle[:, -20:].max() > 40)
+
+    try:
+        until(lambda: "rtsr" in xdotool(display, "search", "--onlyvisible", "--name", "rtsr live", "getwindowname"))
+        xdotool(display, "search", "--onlyvisible", "--name", "rtsr live", "windowfocus", "--sync")
+        assert not covered()
+        xdotool(display, "key", "f")
+        until(covered)
+        xdotool(display, "key", "f")
+        until(lambda: not covered())
+        xdotool(display, "key", "alt+F4")
+        out, said = session.communicate(timeout=60)
+    finally:
+        session.kill()
+        session.wait()
+        manager.terminate()
+        manager.wait()
+    assert session.returncode == 0, said
+    assert json.loads(out)["sink_errors"] == []
+
+
 def test_the_screen_is_a_source(display: str) -> None:
     """A part of the black screen, captured and upscaled."""
     words = command("live", "--screen", "160x96+10+10", "--rate", "15", "--backend", "reference", "--null", "--json")
