@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import av
@@ -61,6 +62,7 @@ def test_a_running_session_ends_with_its_summary_and_its_recording(number: int, 
     for _ in range(10):
         wait_for(session, "there")
     session.send_signal(number)
+    session.send_signal(number)  # as timeout(1) does
     _, said = session.communicate(timeout=60)
     assert session.returncode == 0, said
     assert "frames in" in said
@@ -73,6 +75,7 @@ def test_a_second_time_it_ends_whatever_it_waits_for() -> None:
     wait_for(session, "there")
     session.send_signal(signal.SIGINT)
     wait_for(session, "ending")
+    time.sleep(1.1)  # what comes sooner belongs to the first
     session.send_signal(signal.SIGINT)
     _, said = session.communicate(timeout=60)
     assert session.returncode == 130

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rtsr.live.sources import SourceChoice
     from rtsr.live.summary import Summary
 
+_ONE_S = 1.0  # signals this close are one: timeout(1) sends its own twice
 # Options that may stand without a value -> the value they then have.
 _BARE = {"--webcam": "0", "--screen": "", "--microphone": "", "--web": "0", "--virtual-camera": ""}
 
@@ -318,15 +320,18 @@ class _Interruptible:
     process, whatever it waits for."""
 
     session: Session | None = None
-    _again = False
+    _first_at: float | None = None
 
     def __call__(self, signum: int, frame: Any) -> None:
         session = self.session
-        if session is None or self._again:
+        now = time.monotonic()
+        if self._first_at is not None and now - self._first_at < _ONE_S:
+            return
+        if session is None or self._first_at is not None:
             lost = "; a recording may lack its last seconds" if session else " before the first picture"
             os.write(2, f"rtsr: interrupted{lost}\n".encode())  # print() may be at work in this thread
             os._exit(Interrupted.exit_code)  # a thread may be compiling, and cannot be asked to stop
-        self._again = True
+        self._first_at = now
         if not session.has_run:
             raise KeyboardInterrupt  # out of the opening of a sink
         session.interrupt()
