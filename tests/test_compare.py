@@ -450,8 +450,8 @@ def bad(tmp_path: Path) -> dict[str, tuple[tuple, str]]:
     return {
         "missing": ((a, tmp_path / "none.mkv", Options()), "none.mkv: no such file"),
         "no video": ((a, sound, Options()), "no video stream"),
-        "suffix": ((a, a, Options(output=tmp_path / "out.xyz")), "'.xyz' names no container"),
-        "jpeg": ((a, a, Options(output=tmp_path / "out.jpg")), "a picture of crops is a .png"),
+        "suffix": ((a, a, Options(output=tmp_path / "out.xyz")), "a comparison is a film (.mp4"),
+        "jpeg": ((a, a, Options(output=tmp_path / "out.jpg")), "a page (.html) or a picture (.png)"),
         "kinds": ((a, png, Options()), "a.png is a picture"),
         "film of pictures": ((png, png, Options(output=tmp_path / "out.mp4")), "compare pictures with -o NAME.html"),
         "exists": ((a, a, Options(output=tmp_path / "there.html")), "exists already"),

@@ -15,9 +15,8 @@ from rtsr.compare.films import Canvas, Film, Fitting, agree_on_matrix, canvas_fo
 from rtsr.compare.measure import Figures, Measurer
 from rtsr.compare.moments import Moments
 from rtsr.compare.page import Page
-from rtsr.compare.video import SplitVideo
+from rtsr.compare.video import FILM_SUFFIXES, SplitVideo
 from rtsr.errors import ConfigError
-from rtsr.pictures.formats import PICTURE_SUFFIXES
 from rtsr.sources.media import Media
 
 MEASURED = 300  # moments, about, unless `every` says otherwise: a minute or two for 1080p
@@ -228,8 +227,9 @@ def _check_output(options: Options, inputs: Sequence[str]) -> None:
     output = options.output
     if output is None:
         return
-    if options.kind == "video" and output.suffix.lower() in PICTURE_SUFFIXES:
-        raise ConfigError(f"output {output}: a picture of crops is a .png")
+    if options.kind == "video" and output.suffix.lower() not in FILM_SUFFIXES:
+        films = " ".join(FILM_SUFFIXES)
+        raise ConfigError(f"output {output}: a comparison is a film ({films}), a page (.html) or a picture (.png)")
     if not output.parent.is_dir():
         raise ConfigError(f"the output's folder {output.parent} does not exist")
     if output.is_dir():

@@ -14,15 +14,15 @@ import numpy as np
 from rtsr.compare.films import Canvas, Film, Fitting
 from rtsr.compare.lettering import Lettering, put
 from rtsr.compare.moments import Moment
-from rtsr.errors import ConfigError
 from rtsr.frames import ColorTags, FrameBatch
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.audio import COPY, USUAL
-from rtsr.sinks.codecs import CODECS, container_format, preferred_codecs
+from rtsr.sinks.codecs import CODECS, CONTAINERS, container_format, preferred_codecs
 from rtsr.sinks.encoding import Encoding
 from rtsr.sinks.file import FileSink
 from rtsr.sinks.plans import StreamPlan, plan_streams
 
+FILM_SUFFIXES = tuple(suffix for suffix, container in CONTAINERS.items() if container not in ("gif", "image2"))
 SWEEP_S = 8.0  # the line goes from the middle to the right, to the left and back in this time
 _REACH = 0.42  # of the width, to each side of the middle
 _RGB = PixelFormat("rgb", 8, (0, 0))
@@ -49,10 +49,6 @@ class SplitVideo:
         ends_early: Fraction | None,
     ):
         container = container_format(output)
-        if container in ("image2", "gif"):
-            raise ConfigError(
-                f"output {output}: a comparison is a film (.mp4, .mkv, .mov, .webm), a page (.html) or a .png"
-            )
         self._output, self._film, self._fittings = output, film, fittings
         self._size = canvas.size[0] // 2 * 2, canvas.size[1] // 2 * 2
         self._ends_early = ends_early
