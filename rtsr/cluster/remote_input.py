@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import av.container
+from av.codec.hwaccel import HWAccel
 
 from rtsr.sources.media import LOCAL_ONLY, Media
 
@@ -73,9 +74,9 @@ class RemoteMedia(Media):
     size: int = 0
     exchange: Any = None
 
-    def open(self) -> av.container.InputContainer:
+    def open(self, hwaccel: HWAccel | None = None) -> av.container.InputContainer:
         # the file's name alone: FFmpeg takes its ending for a hint, as it does with a path
-        return self._open(RemoteFile(Path(self.name).name, self.size, self.exchange), LOCAL_ONLY)
+        return self._open(RemoteFile(Path(self.name).name, self.size, self.exchange), LOCAL_ONLY, hwaccel=hwaccel)
 
 
 class RemoteFile(io.RawIOBase):
