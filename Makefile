@@ -5,7 +5,7 @@ PYTHON_AV19 ?= $(firstword $(wildcard $(HOME)/.pyenv/versions/3.12*/bin/python3)
 BIN = .venv/bin
 PIP = -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup demo test test-av19 test-cuda-wheel test-e2e test-cluster check bench wheel-test check-docker test-docker clean
+.PHONY: setup demo test test-av19 test-cuda-wheel test-rtx test-e2e test-cluster check bench wheel-test check-docker test-docker clean
 
 setup: .venv/.dev
 demo: .venv/.base
@@ -28,12 +28,12 @@ docs/before_after.jpg: rtsr/demo.py | demo
 
 # Two processes: torch's training crashes in one in which OpenVINO has run (seen with 2.13 and 2026.4).
 test: .venv/.dev
-	$(BIN)/python -m pytest -q --ignore=tests/training --ignore=tests/e2e
+	$(BIN)/python -m pytest -q --ignore=tests/training --ignore=tests/e2e --ignore=tests/rtx
 	$(BIN)/python -m pytest -q tests/training
 
 # The application (not training) under PyAV 19.
 test-av19: .venv-av19/.done
-	.venv-av19/bin/python -m pytest -q --ignore=tests/training --ignore=tests/e2e
+	.venv-av19/bin/python -m pytest -q --ignore=tests/training --ignore=tests/e2e --ignore=tests/rtx
 
 .venv-av19/.done: pyproject.toml
 	@test -n "$(PYTHON_AV19)" || { echo "test-av19 needs Python 3.12 or newer: make test-av19 PYTHON_AV19=..."; exit 1; }
@@ -50,6 +50,15 @@ test-cuda-wheel: .venv-cuda/.done
 .venv-cuda/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-cuda
 	.venv-cuda/bin/python $(PIP) -e . "onnxruntime-gpu>=1.27" "cuda-core>=1.0" "cuda-bindings>=13,<14" onnx pytest hypothesis
+	touch $@
+
+# TensorRT plans built for real, by TensorRT-RTX: 100 MB from PyPI, and no GPU or driver.
+test-rtx: .venv-rtx/.done
+	.venv-rtx/bin/python -m pytest -q tests/rtx
+
+.venv-rtx/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-rtx
+	.venv-rtx/bin/python $(PIP) -e ".[rtx,onnx]" pytest
 	touch $@
 
 # Live, as a user sees it: the window on an X server without a screen, streams over loopback, the page in a browser.
@@ -105,4 +114,4 @@ test-docker:
 	$(or $(PYTHON_AV19),$(PYTHON)) tests/docker_run_lines.py cpu
 
 clean:
-	rm -rf .venv .venv-av19 .venv-cuda .venv-cluster .venv-wheel dist build demo .pytest_cache .ruff_cache
+	rm -rf .venv .venv-av19 .venv-cuda .venv-rtx .venv-cluster .venv-wheel dist build demo .pytest_cache .ruff_cache

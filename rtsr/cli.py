@@ -17,7 +17,8 @@ import typer
 from rtsr import __version__
 from rtsr.compare.command import compare
 from rtsr.doctor.command import doctor
-from rtsr.errors import ConfigError, Interrupted, RtsrError
+from rtsr.engines_command import engines
+from rtsr.errors import Interrupted, RtsrError
 from rtsr.live.command import LiveCommand, live
 from rtsr.parse import parse_pairs, parse_rate, parse_time
 
@@ -378,27 +379,7 @@ def verify(
     raise IncompleteError(f"{output} does not match {input}: {'; '.join(verdict.findings)}")
 
 
-@app.command()
-def engines(as_json: JsonOption = False) -> None:
-    """List the installed engines with the figures of their manifests.
-
-    Example: `RTSR_ENGINES=folder rtsr engines` lists, and every command then uses, engines of your own.
-    """
-    from dataclasses import asdict
-
-    from rtsr.manifest import engines_folder, installed_engines
-
-    found = installed_engines()
-    if as_json:
-        print(json.dumps([asdict(engine) for engine in found]))
-        return
-    from rtsr.display import engines_table
-
-    if not found:
-        raise ConfigError(f"no engines in {engines_folder()}")
-    engines_table(found)
-
-
+app.add_typer(engines, name="engines")
 app.command(cls=LiveCommand)(live)
 app.command()(compare)
 app.command()(doctor)

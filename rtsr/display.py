@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -89,6 +89,19 @@ def show_progress(quiet: bool) -> Iterator[Display]:
             yield Bar(console, bar)
     else:
         yield Lines()
+
+
+@contextmanager
+def show_share(what: str) -> Iterator[Callable[[float], None]]:
+    """A bar for one piece of work, which is told the share that is done; a line where there is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        print(what, file=sys.stderr, flush=True)
+        yield lambda share: None
+        return
+    with Progress(BarColumn(bar_width=24), TaskProgressColumn(), TextColumn(what), console=console) as bar:
+        task = bar.add_task(what, total=1)
+        yield lambda share: bar.update(task, completed=share)
 
 
 def describe(moment: Moment, percent: bool = True) -> str:

@@ -56,7 +56,7 @@ class Interrupted(RtsrError):
     exit_code = 130
 
 
-def first_line(error: Exception) -> str:
-    """The sentence that matters of another library's message: OpenVINO's carry a C++ trace below it."""
+def first_line(error: object) -> str:
+    """The sentence that matters of another library's error or message: OpenVINO's carry a C++ trace below it."""
     lines = [line for line in str(error).splitlines() if line.strip() and not line.startswith("Exception from")]
     return lines[0] if lines else type(error).__name__

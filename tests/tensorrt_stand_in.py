@@ -124,10 +124,10 @@ class BuilderConfig:
         self.profile = profile
         return 0
 
-    def create_timing_cache(self, serialized: bytes) -> bytes:
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> bytes:
         if self._package.is_rtx:
             raise Misuse("a timing cache makes TensorRT-RTX look for a GPU")
-        return serialized
+        return serialized_timing_cache
 
     def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
         self.measured = cache
@@ -141,8 +141,8 @@ class Profile:
     def __init__(self) -> None:
         self.shapes: dict[str, list[tuple[int, ...]]] = {}
 
-    def set_shape(self, name: str, min: tuple[int, ...], opt: tuple[int, ...], max: tuple[int, ...]) -> None:
-        self.shapes[name] = [min, opt, max]
+    def set_shape(self, input: str, min: tuple[int, ...], opt: tuple[int, ...], max: tuple[int, ...]) -> None:
+        self.shapes[input] = [min, opt, max]
 
 
 class OnnxParser:
@@ -152,13 +152,13 @@ class OnnxParser:
         self._network = network
         self._error = ""
 
-    def parse(self, graph: bytes) -> bool:
+    def parse(self, model: bytes) -> bool:
         try:
-            _session(graph)
+            _session(model)
         except Exception as error:
             self._error = str(error)
             return False
-        self._network.graph = graph
+        self._network.graph = model
         return True
 
     def get_error(self, index: int) -> SimpleNamespace:
@@ -169,10 +169,10 @@ class Runtime:
     def __init__(self, package: TensorRt, log: ILogger):
         self._package, self._log = package, log
 
-    def deserialize_cuda_engine(self, plan: bytes) -> ICudaEngine | None:
+    def deserialize_cuda_engine(self, serialized_engine: bytes) -> ICudaEngine | None:
         self._package.driver.require_current("deserialize_cuda_engine")
         try:
-            about, graph = plan.split(b"\n", 1)
+            about, graph = serialized_engine.split(b"\n", 1)
             made_for = json.loads(about)
         except ValueError:
             made_for, graph = {}, b""
@@ -188,10 +188,11 @@ class ICudaEngine:
         self.session = _session(graph)
         self.device_memory_size_v2 = SCRATCH
 
-    def create_execution_context(self, how: Any = 0) -> IExecutionContext:
-        if self.package.is_rtx and not isinstance(how, RuntimeConfig):
+    def create_execution_context(self, strategy: Any = 0) -> IExecutionContext:
+        config = strategy if isinstance(strategy, RuntimeConfig) else None
+        if self.package.is_rtx and config is None:
             raise Misuse("kernels that are compiled without a runtime cache are compiled at each start")
-        assert (how.strategy if isinstance(how, RuntimeConfig) else how) == 2, "user managed"
+        assert (config.strategy if config else strategy) == 2, "user managed"
         return IExecutionContext(self)
 
     def create_runtime_config(self) -> RuntimeConfig:

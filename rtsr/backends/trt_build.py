@@ -16,7 +16,7 @@ from rtsr.backends import is_out_of_memory
 from rtsr.backends.cuda.libraries import Gpu
 from rtsr.backends.trt_graph import Picture, tensorrt_graph
 from rtsr.backends.trt_package import Package
-from rtsr.errors import EngineError, OutOfMemoryError
+from rtsr.errors import EngineError, OutOfMemoryError, first_line
 from rtsr.manifest import Manifest, read_engine
 
 _MAGIC = b"rtsr plan 1\n"
@@ -135,7 +135,9 @@ def build(
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(recipe.graph):
-        raise EngineError(f"{package.name} {package.version} cannot parse {recipe}: {parser.get_error(0).desc()}")
+        raise EngineError(
+            f"{package.name} {package.version} cannot parse {recipe}: {first_line(parser.get_error(0).desc())}"
+        )
     config = builder.create_builder_config()
     profile = builder.create_optimization_profile()
     shapes = {n: recipe.picture.inputs(n) for n in (1, recipe.key.pictures)}
@@ -196,7 +198,7 @@ def logger(trt: Any) -> Any:
 
         @property
         def first_error(self) -> str:
-            return self.errors[0] if self.errors else "it does not say why"
+            return first_line(self.errors[0]) if self.errors else "it does not say why"
 
     return Log()
 
@@ -208,6 +210,7 @@ def _monitor(trt: Any, progress: Progress, cancelled: threading.Event | None) ->
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
             self.was_stopped = False
+            self._done = 0.0
             self._lock = threading.Lock()
             self._phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps done, steps
 
@@ -219,9 +222,9 @@ def _monitor(trt: Any, progress: Progress, cancelled: threading.Event | None) ->
             with self._lock:
                 parent, _, steps = self._phases.get(phase_name, (None, 0, 1))
                 self._phases[phase_name] = parent, step + 1, steps
-                share = self._share()
+                self._done = max(self._done, self._share())  # a phase that ends before its parent's step does
                 self.was_stopped = self.was_stopped or (cancelled is not None and cancelled.is_set())
-            progress(min(share, 0.99))
+            progress(min(self._done, 0.99))
             return not self.was_stopped
 
         def phase_finish(self, phase_name: str) -> None:
