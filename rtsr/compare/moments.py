@@ -28,13 +28,15 @@ class Moment:
 class Cursor:
     """The frame of a film that is shown at a time; times must rise. offset: seconds that its clock is ahead.
 
-    begin, end: seconds, of what was read so far. passed: frames that went by.
+    begin, end: seconds, of what was read so far. passed: frames that went by. is_over: asked for what comes after its
+    end.
     """
 
     def __init__(self, frames: Iterator[Frame], offset: Fraction):
         self._frames, self._offset = frames, offset
         self._now: Frame | None = None
         self.passed = 0
+        self.is_over = False
         self._next = next(frames, None)
         self.begin = self._time(self._next) if self._next else Fraction(0)
         self.end = self.begin
@@ -48,7 +50,8 @@ class Cursor:
         if self._now is None:
             return None
         last_moment = max(self.end - TOLERANCE_S, self._time(self._now) + TOLERANCE_S)
-        return None if self._next is None and seconds > last_moment else self._now
+        self.is_over = self._next is None and seconds > last_moment
+        return None if self.is_over else self._now
 
     def _time(self, frame: Frame) -> Fraction:
         return frame.pts * frame.time_base - self._offset
@@ -77,15 +80,12 @@ class Moments:
                 for film in self._films
             )
             cursors = [Cursor(frames, self._offset) for frames in others]
-            begin = end = Fraction(0)
-            whole = 0
+            begin = end = None
             passed, within = [0] * len(cursors), [0] * len(cursors)
             for frame in lead:
                 seconds = frame.pts * frame.time_base
-                if not whole:
-                    begin = seconds
+                begin = seconds if begin is None else begin
                 end = seconds + frame.duration * frame.time_base
-                whole += 1
                 shown = [each for cursor in cursors if (each := cursor.at(seconds)) is not None]
                 if len(shown) == len(cursors):
                     if not self.count:
@@ -93,10 +93,13 @@ class Moments:
                     self.count += 1
                     within = [cursor.passed - before for cursor, before in zip(cursors, passed, strict=True)]
                     yield Moment(seconds, (frame, *shown))
-            self._note_ends(begin, end, whole, cursors)
+                elif self.count and any(cursor.is_over for cursor in cursors):
+                    break
+            assert begin is not None and end is not None, "a source gives a frame or raises"
+            self._note_ends(begin, end, cursors)
             self._note_rates(within)
 
-    def _note_ends(self, begin: Fraction, end: Fraction, whole: int, cursors: Sequence[Cursor]) -> None:
+    def _note_ends(self, begin: Fraction, end: Fraction, cursors: Sequence[Cursor]) -> None:
         first, *others = self._films
         for film, cursor in zip(others, cursors, strict=True):
             if not self.count:
@@ -112,8 +115,10 @@ class Moments:
                     f"{film.role} begins {float(abs(cursor.begin - begin)):.3f} s {late} than {first.role}; times are "
                     "matched as the files tell them, --offset moves them"
                 )
-        if self.count < whole:
-            self.notices.append(f"{self.count} of the {whole} frames of {first.role} have their time in all films")
+            if cursor.is_over:
+                self.notices.append(
+                    f"{film.role} ends at {float(cursor.end):.3f} s, before {first.role}: the comparison ends there"
+                )
 
     def _note_rates(self, within: Sequence[int]) -> None:
         """within: frames that each of the other films shows in the time of all moments."""
