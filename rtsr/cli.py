@@ -372,7 +372,9 @@ def verify(
         print(json.dumps(verdict.as_dict()))
     if not verdict.findings:
         if not as_json:
-            print(f"{output} has everything of {input}: " + ", ".join(f"{k} {v}" for k, v in verdict.facts.items()))
+            from rtsr.display import facts_line
+
+            print(f"{output} has everything of {input}: {facts_line(verdict.facts)}")
         return
     if as_json:
         raise typer.Exit(IncompleteError.exit_code)

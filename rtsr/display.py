@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -17,6 +18,7 @@ from rtsr.manifest import Manifest
 from rtsr.plan import Plan
 
 LINE_EVERY_S = 5.0
+_UNITS = (("_s", " s"), ("_db", " dB"))  # that end the name of a fact
 
 
 class Display:
@@ -180,3 +182,20 @@ def print_plan(plan: Plan) -> None:
     for name, value in rows:
         table.add_row(name, value)
     Console().print(table, markup=False, highlight=False)
+
+
+def facts_line(facts: dict[str, Any]) -> str:
+    """`size 320x180 -> 1280x720, frames 96, copied streams 1`: what rtsr verify compared, before and after."""
+
+    def words(value: Any) -> str:
+        if isinstance(value, list) and value and all(isinstance(part, int) for part in value):
+            return "x".join(map(str, value))
+        return str(value)
+
+    parts = []
+    for name, value in facts.items():
+        pair = value if isinstance(value, list) and len(value) == 2 else [value]
+        told = list(dict.fromkeys(words(part) for part in pair))
+        name, unit = next(((name.removesuffix(end), unit) for end, unit in _UNITS if name.endswith(end)), (name, ""))
+        parts.append(f"{name.replace('_', ' ')} {' -> '.join(told)}{unit}")
+    return ", ".join(parts)

@@ -148,7 +148,9 @@ def test_a_trim_is_verified_against_its_part(source: Path, tmp_path: Path) -> No
 def test_the_command_tells_by_its_exit_code(source: Path, tmp_path: Path) -> None:
     write_clip(tmp_path / "good.mp4", GOOD, audio=SOUND)
     write_clip(tmp_path / "bad.mp4", replace(GOOD, pts=PTS[:20]), audio=SOUND)
-    assert command("verify", source, tmp_path / "good.mp4").code == 0
+    good = command("verify", source, tmp_path / "good.mp4")
+    assert good.code == 0
+    assert "frames 24," in good.stdout and "worst pts error 0.0 s" in good.stdout
     bad = command("verify", source, tmp_path / "bad.mp4")
     assert bad.code not in (0, 70)
     assert "24 frames" in bad.sentence
