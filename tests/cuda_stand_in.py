@@ -90,6 +90,7 @@ class Driver:
         self.streams: list[Stream] = []
         self.host: dict[Stream, int] = {}  # the host's vector clock: what it has waited for
         self.current = threading.local()
+        self.lost = ""  # what every call says once the GPU no longer answers
         self.kernels: dict[str, Kernel] = {}  # what launch() knows how to run
         self.default_stream: Stream | None = None
 
@@ -99,6 +100,8 @@ class Driver:
         return sum(a.size for a in self.allocations if not a.on_host and not a.is_closed)
 
     def require_current(self, what: str) -> None:
+        if self.lost:
+            raise CUDAError(self.lost)
         if getattr(self.current, "device", None) is None:
             raise Misuse(f"{what} in a thread that never called Device.set_current()")
 
@@ -281,6 +284,8 @@ class Buffer:
         stream.enqueue("fill", lambda: self.memory.at(0, self.size).fill(value), whole)
 
     def close(self, stream: Stream | None = None) -> None:
+        if self.memory.world.lost:
+            raise CUDAError(self.memory.world.lost)
         for operation, _ in self.memory.touched:
             if not operation.is_before(self.memory.world.host):
                 raise Misuse(f"memory freed while '{operation.what}' on it is in flight")
@@ -383,6 +388,8 @@ class Event:
     def sync(self) -> None:
         if self.clock is None:
             raise Misuse("the host waits for an event that was never recorded, which is no wait at all")
+        if self._world.lost:
+            raise CUDAError(self._world.lost)
         self._world.calls.append("sync event")
         for operation in self.behind:
             self._world.run(operation)

@@ -156,6 +156,18 @@ def test_what_the_gpu_refuses_is_one_sentence_and_frees_all(
     monkeypatch.undo()
 
 
+def test_a_gpu_that_no_longer_answers_is_one_sentence(engine: TensorRtEngine, driver: Driver) -> None:
+    def batches() -> Iterator[FrameBatch]:
+        yield from (noise(seed=i) for i in range(6))
+        driver.lost = "CUDA_ERROR_ILLEGAL_ADDRESS: While executing a kernel, the device encountered an error"
+        yield from (noise(seed=i) for i in range(6, 9))
+
+    with pytest.raises(EngineError, match=r"tensorrt failed in repeat-x2-float-planes on 30x20 at .*ILLEGAL_ADDRESS"):
+        list(engine.stream(batches()))
+    engine.close()
+    driver.lost = ""
+
+
 # Plans
 
 

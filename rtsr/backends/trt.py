@@ -20,7 +20,7 @@ from rtsr.backends.cuda.memory import Layout, cuda_errors, device_memory
 from rtsr.backends.cuda.nv12 import Nv12Kernels, Surface
 from rtsr.backends.cuda.ring import DEPTH, Ring, Slot
 from rtsr.backends.phases import BORDER, fill_bordered
-from rtsr.backends.trt_build import Progress, Recipe, keep, kept_plan, logger, plain, ready_plan, recipe
+from rtsr.backends.trt_build import Progress, Recipe, keep, kept_plan, logger, plain, ready_plan, recipe, started
 from rtsr.backends.trt_graph import Picture
 from rtsr.backends.trt_package import Package
 from rtsr.errors import EngineError, OutOfMemoryError, RtsrError
@@ -181,8 +181,8 @@ class _Session:
         self._package, self._recipe = package, recipe
         self._picture, self._most = recipe.picture, recipe.key.pictures
         self._log = logger(package.trt)
-        self._runtime = package.trt.Runtime(self._log)
-        self._engine = self._runtime.deserialize_cuda_engine(plan) if self._runtime is not None else None
+        self._runtime = started(package.trt.Runtime, self._log)
+        self._engine = self._runtime.deserialize_cuda_engine(plan)
         if self._engine is None:
             why = self._log.first_error
             raise (OutOfMemoryError if is_out_of_memory(why) else _Refused)(why)
@@ -252,18 +252,21 @@ class _Session:
         self._ring.drain()
 
     def close(self) -> None:
-        self._ring.drain()
-        for prepared in self._slots:
-            if prepared.graph is not None:
-                prepared.graph.close()
-        if self._slots and self._kernels is not None:
-            with suppress(OSError):  # a cache: compiled again next time
-                keep(self._kernels_path, bytes(self._kernels.serialize()))
-        self._slots = []
-        if self._scratch is not None:
-            self._scratch.close()
-            self._scratch = None
-        self._ring.close()
+        slots, self._slots = self._slots, []
+        scratch, self._scratch = self._scratch, None
+        try:
+            self._ring.drain()
+            with cuda_errors("freeing the GPU's memory"):
+                for prepared in slots:
+                    if prepared.graph is not None:
+                        prepared.graph.close()
+                if scratch is not None:
+                    scratch.close()
+            if slots and self._kernels is not None:
+                with suppress(OSError):  # a cache: compiled again next time
+                    keep(self._kernels_path, bytes(self._kernels.serialize()))
+        finally:
+            self._ring.close()
 
     def _compute(self, slot: Slot, stream: Stream, n: int) -> None:
         """Run the plan on a slot: as a CUDA graph from the third time on that it is the same work.

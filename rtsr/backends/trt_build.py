@@ -129,9 +129,7 @@ def build(
     """
     trt = package.trt
     log = logger(trt)
-    builder = trt.Builder(log)
-    if builder is None:
-        raise EngineError(f"{package.name} does not start: {log.first_error}")
+    builder = started(trt.Builder, log)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, log)
     if not parser.parse(recipe.graph):
@@ -182,6 +180,17 @@ def _timings_path(package: Package, recipe: Recipe) -> Path:
 def plain(name: str) -> str:
     """A GPU's name as part of a file's."""
     return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def started(kind: Any, log: Any) -> Any:
+    """A builder or a runtime. Raises EngineError where TensorRT makes none, as it does without a GPU."""
+    try:
+        made = kind(log)
+    except TypeError:  # what pybind makes of the null pointer
+        made = None
+    if made is None:
+        raise EngineError(f"TensorRT does not start: {log.first_error}")
+    return made
 
 
 def logger(trt: Any) -> Any:

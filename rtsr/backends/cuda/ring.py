@@ -133,22 +133,29 @@ class Ring:
         return memory
 
     def drain(self) -> None:
-        """Let what is in flight end, and forget it."""
-        for stream in self._streams:
-            stream.sync()
+        """Let what is in flight end, and forget it. Raises EngineError on a GPU that no longer answers."""
+        with cuda_errors("waiting for the GPU"):
+            for stream in self._streams:
+                stream.sync()
         self._free.extend(self._in_flight)
         self._in_flight.clear()
 
     def close(self) -> None:
-        """Wait for what is in flight and free everything but what readers hold. Safe to call twice."""
-        self.drain()
-        for slot in self._slots:
-            for part in (slot.device_in, slot.device_out, slot.uploaded, slot.computed, slot.finished):
-                part.close()
-        for stream in self._streams:
-            stream.close()
-        self._slots, self._streams = [], []
-        self._free.clear()
+        """Wait for what is in flight and free everything but what readers hold. Safe to call twice, also after an
+        EngineError of a GPU that no longer answers."""
+        slots, self._slots = self._slots, []
+        try:
+            self.drain()
+            with cuda_errors("freeing the GPU's memory"):
+                for slot in slots:
+                    for part in (slot.device_in, slot.device_out, slot.uploaded, slot.computed, slot.finished):
+                        part.close()
+                for stream in self._streams:
+                    stream.close()
+        finally:
+            self._streams = []
+            self._in_flight.clear()
+            self._free.clear()
 
     def _new_slot(self, gpu: Gpu, index: int, input_bytes: int, output_bytes: int) -> Slot:
         with ExitStack() as undo:
