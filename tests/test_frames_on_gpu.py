@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from fractions import Fraction
@@ -194,13 +195,13 @@ def test_what_is_downloaded_has_the_same_samples(name: str, color_range: int) ->
 
 
 def test_without_a_gpu_the_reason_is_told(tmp_path: Path) -> None:
-    """By the real FFmpeg."""
+    """By the real packages."""
     film = write_clip(tmp_path / "in.mkv", Video())
     with closing(FileSource(film)) as source:
         why_not = source.decode_on_gpu(0)
         if not why_not:
             pytest.skip("this machine has one")
-        assert "no usable GPU or driver" in why_not
+        assert "NVIDIA" in why_not
         assert sum(1 for _ in source.frames()) == 24  # in memory, as ever
 
 
@@ -212,6 +213,30 @@ def test_what_would_differ_stays_on_the_cpu(codec: str, name: str, reason: str, 
     assert pixels is not None
     spec = VideoSpec(64, 48, Fraction(1, 25), pixels=pixels)
     assert reason in nvdec.why_not(Media(str(tmp_path / "in.mkv")), codec, spec, 0)
+
+
+def test_ffmpeg_works_in_the_context_that_cuda_core_uses(driver: Driver) -> None:
+    """Made current in the thread that opens the file: a thread's own, for others have none."""
+    found = []
+
+    def work() -> None:
+        found.append(nvdec.hwaccel(0))
+        driver.require_current("the decoder")
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found[0].options == {"primary_ctx": "0", "current_ctx": "1"}
+    assert found[0].is_hw_owned
+
+
+def test_without_its_driver_ffmpeg_s_refusal_is_told(driver: Driver, tmp_path: Path) -> None:
+    """cuda.core says that there is a GPU, the real FFmpeg that there is none."""
+    film = write_clip(tmp_path / "in.mkv", Video())
+    with closing(FileSource(film)) as source:
+        if (why_not := source.decode_on_gpu(0)) == "":
+            pytest.skip("this machine has one")
+        assert why_not == "Operation not permitted"
 
 
 def test_a_decoder_takes_the_option_for_more_surfaces(tmp_path: Path) -> None:

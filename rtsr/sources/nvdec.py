@@ -10,8 +10,9 @@ import av.video.stream
 from av.codec.hwaccel import HWAccel
 from av.video.reformatter import VideoReformatter
 
+from rtsr.backends.cuda.libraries import open_gpu
 from rtsr.backends.cuda.nv12 import Surface
-from rtsr.errors import SourceError
+from rtsr.errors import ConfigError, EngineError, SourceError
 from rtsr.frames import VideoSpec
 from rtsr.frames_on_gpu import PictureOnGpu
 from rtsr.pixels import PixelFormat
@@ -27,8 +28,14 @@ _SURFACES = 12
 
 
 def hwaccel(gpu: int) -> HWAccel:
-    """For av.open(): decode on this GPU, in the context that cuda.core uses too, and leave the pictures there."""
-    return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, is_hw_owned=True)
+    """For av.open() in this thread: decode on this GPU and leave the pictures there.
+
+    In the context that cuda.core has made current: FFmpeg refuses to take the primary one itself once that is in use
+    with other flags than its own. Raises ConfigError, EngineError.
+    """
+    open_gpu(gpu).use()
+    options: dict[str, object] = {"primary_ctx": "0", "current_ctx": "1"}
+    return HWAccel("cuda", device=str(gpu), allow_software_fallback=False, options=options, is_hw_owned=True)
 
 
 def prepare(stream: av.video.stream.VideoStream) -> None:
@@ -49,10 +56,10 @@ def why_not(media: Input, codec: str, spec: VideoSpec, gpu: int) -> str:
             stream = main_video(container, media)
             prepare(stream)
             picture = next(iter(container.decode(stream)), None)
+    except (ConfigError, EngineError) as error:
+        return str(error)
     except (SourceError, av.error.FFmpegError, NotImplementedError) as error:
         cause = error.__cause__ or error
-        if isinstance(cause, av.error.PermissionError):
-            return "FFmpeg finds no usable GPU or driver"
         return str(getattr(cause, "strerror", None) or cause)
     if picture is None or not is_on_gpu(picture):
         return "its pictures come out in memory"
