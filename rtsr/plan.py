@@ -17,9 +17,9 @@ import av
 from rtsr import pipeline
 from rtsr.disk import copied_bytes, free_bytes
 from rtsr.frames import Frame, FrameBatch, VideoSpec
-from rtsr.job import Job, expected_frames, prepared
 from rtsr.memory import memory_needed
 from rtsr.options import Options
+from rtsr.preparation import Job, expected_frames, prepared
 from rtsr.sinks.video import EncodedVideo
 from rtsr.sources.cuts import SEGMENT_S
 from rtsr.sources.file import FileSource

@@ -14,9 +14,9 @@ from torture.corpus import ENTRIES, make
 import rtsr
 from rtsr.backends import EngineChoice
 from rtsr.errors import ConfigError, EngineError
-from rtsr.job import Job, prepared
 from rtsr.journal import Journal, Segment
 from rtsr.options import Options
+from rtsr.preparation import Job, prepared
 from rtsr.segment_board import SegmentBoard
 from rtsr.segment_worker import SegmentEncoder, SegmentJob, SegmentResult, encode_segment
 from rtsr.sources import cuts

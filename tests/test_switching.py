@@ -17,7 +17,7 @@ from cuda_stand_in import Driver
 from tensorrt_stand_in import TensorRt
 
 import rtsr
-from rtsr import job
+from rtsr import preparation
 from rtsr.backends import Engine, EngineChoice
 from rtsr.backends.reference import ReferenceEngine
 from rtsr.backends.switching import SwitchingEngine, open_for_job
@@ -174,7 +174,7 @@ def while_it_builds(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
         return SwitchingEngine(first, better, get_ready, slot)
 
-    monkeypatch.setattr(job, "open_for_job", open_switching)
+    monkeypatch.setattr(preparation, "open_for_job", open_switching)
     return build
 
 
@@ -215,7 +215,7 @@ def test_an_interrupted_film_says_what_made_each_segment_and_goes_on_with_the_be
     with pytest.raises(KeyboardInterrupt):
         rtsr.upscale(film, output, scale=2, backend="reference", encoding=LOSSLESS, progress=stops)
     assert journal(output) == ["reference nearest"]
-    monkeypatch.setattr(job, "open_for_job", lambda *arguments: ReferenceEngine(2, "bicubic"))
+    monkeypatch.setattr(preparation, "open_for_job", lambda *arguments: ReferenceEngine(2, "bicubic"))
     report = rtsr.upscale(film, output, scale=2, backend="reference", encoding=LOSSLESS)
     assert report.made_by == ["reference nearest", "reference bicubic"]
     assert pictures(output) == wholly["nearest"][:SEGMENT] + wholly["bicubic"][SEGMENT:]
@@ -231,7 +231,7 @@ def test_a_job_of_one_engine_goes_on_with_no_other(
     output = tmp_path / "out.mkv"
     with pytest.raises(KeyboardInterrupt):
         rtsr.upscale(film, output, scale=2, backend="reference", encoding=LOSSLESS, progress=stops)
-    monkeypatch.setattr(job, "open_for_job", lambda *arguments: ReferenceEngine(2, "nearest"))
+    monkeypatch.setattr(preparation, "open_for_job", lambda *arguments: ReferenceEngine(2, "nearest"))
     with pytest.raises(ConfigError, match="another engine"):
         rtsr.upscale(film, output, scale=2, backend="reference", encoding=LOSSLESS)
 

@@ -20,9 +20,9 @@ from rtsr.cluster.connection import connected
 from rtsr.cluster.crew import Exchange, Worker, places
 from rtsr.cluster.remote_input import BLOCK, supply_blocks
 from rtsr.cluster.share import PIECE
-from rtsr.job import prepared
 from rtsr.journal import Journal, Segment
 from rtsr.options import Options
+from rtsr.preparation import prepared
 from rtsr.segment_worker import encode_segment
 from rtsr.sinks.join import join
 from rtsr.sources.cuts import find_cuts
