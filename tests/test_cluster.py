@@ -86,11 +86,13 @@ def encoder(codec: str, **options: str) -> Encoder:
     return Encoding(codec, options=tuple(options.items())).resolve(Path("out.mkv"), SPEC)
 
 
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_naming_the_threads_an_encoder_chooses_changes_nothing(codec: str) -> None:
+@pytest.mark.parametrize(
+    ("codec", "options"), [("libx264", {}), ("libx265", {}), ("libx265", {"x265-params": "info=0"})]
+)
+def test_naming_the_threads_an_encoder_chooses_changes_nothing(codec: str, options: dict[str, str]) -> None:
     from rtsr.backends.reference import ReferenceEngine
 
-    free = encoder(codec)
+    free = encoder(codec, **options)
     named = with_threads_named(free, SPEC, SIZE)
     assert int(named.options["threads"]) >= 1
     engine = ReferenceEngine(2)

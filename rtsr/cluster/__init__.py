@@ -6,4 +6,5 @@ likeness.py      whether another machine makes the same bytes
 worker.py        what runs on each machine
 crew.py          a worker for each machine, replaced when it dies or stalls
 share.py         encode_on_cluster(): segments out, finished files in
+costs.py         what a job costs beside its segments; docs/CLUSTER.md reckons with it
 """

@@ -51,7 +51,8 @@ def with_threads_named(encoder: Encoder, spec: VideoSpec, size: tuple[int, int])
     if not encoder.name.startswith(("libx264", "libx265")) or "threads" in encoder.options:
         return encoder
     file = io.BytesIO()
-    video = EncodedVideo(file, encoder.segment_format, spec, size, encoder)
+    telling = {key: value.replace("info=0", "info=1") for key, value in encoder.options.items()}
+    video = EncodedVideo(file, encoder.segment_format, spec, size, replace(encoder, options=telling))
     for batch in _noise(replace(spec, width=size[0], height=size[1]), frames=1):
         for frame in batch.frames():
             video.write(frame)
