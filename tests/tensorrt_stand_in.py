@@ -261,14 +261,18 @@ class IExecutionContext:
         shapes = {tensor.name: self._shapes[tensor.name] for tensor in session.get_inputs()}
         pictures = {name: shape[0] for name, shape in shapes.items()}
         for tensor in session.get_outputs():
-            shapes[tensor.name] = (pictures[tensor.name.removesuffix("_out")], *tensor.shape[1:])
+            shapes[tensor.name] = (pictures[tensor.name.removesuffix("_out").replace("check", "y")], *tensor.shape[1:])
         if missing := shapes.keys() - self._addresses.keys():
             raise Misuse(f"executed without the address of {missing}")
+        dtypes = {name: np.dtype(np.float32 if name == "check" else np.uint8) for name in shapes}
         spans = {
-            name: driver.span(self._addresses[name], math.prod(shape), name.endswith("_out"))
+            name: driver.span(self._addresses[name], math.prod(shape) * dtypes[name].itemsize, name not in pictures)
             for name, shape in shapes.items()
         }
-        arrays = {name: span.memory.at(span.start, span.stop).reshape(shapes[name]) for name, span in spans.items()}
+        arrays = {
+            name: span.memory.at(span.start, span.stop).view(dtypes[name]).reshape(shapes[name])
+            for name, span in spans.items()
+        }
 
         def run() -> None:
             results = session.run(None, {name: arrays[name] for name in pictures})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -154,6 +156,37 @@ def test_what_the_gpu_refuses_is_one_sentence_and_frees_all(
         engine.infer(noise(seed=7))
     assert driver.used == 0
     monkeypatch.undo()
+
+
+def test_what_overflows_in_fp16_is_done_again_in_fp32(
+    package: TensorRt, plans: Path, engines: Path, tmp_path: Path, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second channel whose kernel float16 does not hold; the tail takes nothing of it. (ONNX Runtime computes float16
+    in float32 on CPUs: a value between layers would not overflow there.)"""
+    from onnx import load_from_string, numpy_helper
+
+    source = find_engine("repeat", 2, "stream", "float", "planes")
+    model = load_from_string((engines / source.file).read_bytes())
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        wide = {"w0": [values, 1e8 * values], "b0": [values, values]}.get(tensor.name)
+        if wide:
+            tensor.CopyFrom(numpy_helper.from_array(np.concatenate(wide).astype(np.float32), tensor.name))
+        elif tensor.name == "w1":
+            both = np.concatenate([values, 0 * values], axis=1)
+            tensor.CopyFrom(numpy_helper.from_array(both, tensor.name))
+    data = model.SerializeToString()
+    (tmp_path / source.file).write_bytes(data)
+    replace(source, sha256=hashlib.sha256(data).hexdigest()).save(tmp_path)
+    monkeypatch.setenv("RTSR_ENGINES", str(tmp_path))
+    dark, bright = noise(seed=1), noise(seed=2)
+    dark.y[:] = 0
+    bright.y[:] = 255
+    with closing(open_tensorrt(notices)) as engine:
+        results = list(engine.stream([dark, bright, dark, bright]))
+    for small, large in zip([dark, bright, dark, bright], results, strict=True):
+        np.testing.assert_array_equal(large.y, repeated(small.y))
+    assert len(notices) == 1 and "went beyond what FP16 holds" in notices[0]
 
 
 def test_a_gpu_that_no_longer_answers_is_one_sentence(engine: TensorRtEngine, driver: Driver) -> None:

@@ -19,6 +19,7 @@ from rtsr.backends.cuda.libraries import Gpu
 from rtsr.backends.cuda.memory import Layout, cuda_errors, device_memory
 from rtsr.backends.cuda.nv12 import Nv12Kernels, Surface
 from rtsr.backends.cuda.ring import DEPTH, Ring, Slot
+from rtsr.backends.guard import CHECK, Fp32Again, sound
 from rtsr.backends.phases import BORDER, fill_bordered
 from rtsr.backends.trt_build import Progress, Recipe, keep, kept_plan, logger, plain, ready_plan, recipe, started
 from rtsr.backends.trt_graph import Picture
@@ -59,6 +60,7 @@ class TensorRtEngine:
         self._manifest, self._package, self._gpu, self._precision = manifest, package, gpu, precision
         self._notice, self._progress = notice, progress
         self._session: _Session | None = None
+        self._again = Fp32Again(lambda: TensorRtEngine(manifest, package, gpu, "fp32", notice, progress), notice)
         self._nv12: Nv12Kernels | None = None
         try:
             self._nv12, self.gpu = Nv12Kernels(gpu), gpu.number
@@ -95,6 +97,10 @@ class TensorRtEngine:
 
     def close(self) -> None:
         """Free the GPU's memory, and keep the kernels that were compiled on it. Safe to call twice."""
+        self._again.close()
+        self._close_session()
+
+    def _close_session(self) -> None:
         if self._session is not None:
             self._gpu.use()
             self._session.close()
@@ -121,7 +127,7 @@ class TensorRtEngine:
 
     def _open_session(self, batch: FrameBatch, depth: int) -> _Session:
         """A session for batches like this one; the old one's memory is free before."""
-        self.close()
+        self._close_session()
         try:
             made = self._recipe(self.picture(batch), len(batch))
             plan = ready_plan(self._package, made, self._notice, self._progress)
@@ -147,7 +153,7 @@ class TensorRtEngine:
     def _collect(self, session: _Session, waiting: deque[FrameBatch]) -> FrameBatch:
         batch = waiting.popleft()
         try:
-            return session.collect(batch)
+            return self._again.repaired(batch, *session.collect(batch))
         except RtsrError as error:
             raise self._failed(batch, error) from error
 
@@ -187,7 +193,7 @@ class _Session:
             why = self._log.first_error
             raise (OutOfMemoryError if is_out_of_memory(why) else _Refused)(why)
         self._inputs = Layout.of({name: (shape, np.uint8) for name, shape in self._picture.inputs(self._most).items()})
-        self._outputs = Layout.of({n: (shape, np.uint8) for n, shape in self._picture.outputs(self._most).items()})
+        self._outputs = Layout.of(recipe.outputs(self._most))
         self._gpu, self._nv12 = gpu, nv12
         self._ring = Ring(gpu, self._inputs.size, self._outputs.size, depth)
         self._scratch = None
@@ -236,17 +242,19 @@ class _Session:
         y, uv = (int(slot.device_in.handle) + self._inputs[name].offset for name in ("y", "uv"))
         kernels.take(surface, y, uv, BORDER, stream)
 
-    def collect(self, batch: FrameBatch) -> FrameBatch:
-        """The oldest batch's result; batch: what went in."""
+    def collect(self, batch: FrameBatch) -> tuple[FrameBatch, np.ndarray]:
+        """The oldest batch's result; batch: what went in. (N,) bool: which pictures are sound, see guard.py."""
         slot = self._ring.collect()
         arrays = self._ring.results.lend(self._ring.take_result(slot), self._outputs)
         n, planes = len(batch), batch.pixels.full_planes
         y = _samples(arrays["y_out"], batch)[: n * planes]
         y = y.reshape(n, planes, *y.shape[2:])
+        check = arrays.get(CHECK)
+        is_sound = np.ones(n, bool) if check is None else sound(check[: n * planes], planes)
         if "uv_out" in arrays:
-            return batch.with_planes(y, _samples(arrays["uv_out"], batch)[:n])
+            return batch.with_planes(y, _samples(arrays["uv_out"], batch)[:n]), is_sound
         height, width = y.shape[2:]
-        return batch.with_planes(y, np.empty((n, 0, *batch.pixels.chroma_size(height, width)), y.dtype))
+        return batch.with_planes(y, np.empty((n, 0, *batch.pixels.chroma_size(height, width)), y.dtype)), is_sound
 
     def drain(self) -> None:
         self._ring.drain()

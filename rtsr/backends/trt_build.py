@@ -12,8 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import DTypeLike
+
 from rtsr.backends import is_out_of_memory
 from rtsr.backends.cuda.libraries import Gpu
+from rtsr.backends.guard import CHECK, with_check
 from rtsr.backends.trt_graph import Picture, tensorrt_graph
 from rtsr.backends.trt_package import Package
 from rtsr.errors import EngineError, OutOfMemoryError, first_line
@@ -47,13 +51,21 @@ class PlanKey:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What to build, and where it is kept. engine: name of the engine, for people."""
+    """What to build, and where it is kept. engine: name of the engine, for people. is_watched: whether the graph has
+    the output that guard.sound() reads."""
 
     engine: str
     graph: bytes
     picture: Picture
     key: PlanKey
     path: Path
+    is_watched: bool
+
+    def outputs(self, n: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
+        """Shapes and dtypes of what the plan gives for n pictures."""
+        shapes = self.picture.outputs(n)
+        check = {CHECK: ((shapes["y_out"][0], 2), np.float32)} if self.is_watched else {}
+        return {**{name: (shape, np.uint8) for name, shape in shapes.items()}, **check}
 
     def __str__(self) -> str:
         return f"{self.engine} at {self.picture.width}x{self.picture.height}"
@@ -71,10 +83,12 @@ def recipe(
 ) -> Recipe:
     """How to make a plan of an engine. Raises EngineError if the engine's file is damaged or no ladder."""
     graph = tensorrt_graph(read_engine(manifest), picture, precision)
+    if is_watched := precision == "fp16":
+        graph = with_check(graph)
     gpu_name, driver = package.built_on(gpu)
     key = PlanKey(hashlib.sha256(graph).hexdigest(), pictures, package.name, package.version, driver, gpu_name)
     name = f"{manifest.name}-{precision}-{picture.width}x{picture.height}-{key.digest}.plan"
-    return Recipe(manifest.name, graph, picture, key, plans_folder() / name)
+    return Recipe(manifest.name, graph, picture, key, plans_folder() / name, is_watched)
 
 
 def ready_plan(

@@ -205,7 +205,10 @@ class _Graph:
         return self.add("Cast", [x], to=kind)
 
     def conv(self, x: str, weight: np.ndarray, bias: np.ndarray, dtype: type, name: str) -> str:
-        constants = [self.constant(value.astype(dtype), f"{name}_{of}") for of, value in (("w", weight), ("b", bias))]
+        with np.errstate(over="ignore"):  # an infinite weight is found as its first picture is, see guard.py
+            constants = [
+                self.constant(value.astype(dtype), f"{name}_{of}") for of, value in (("w", weight), ("b", bias))
+            ]
         return self.add("Conv", [x, *constants], kernel_shape=[3, 3], pads=[1, 1, 1, 1])
 
     def quantised_conv(self, x: str, codes: np.ndarray, steps: np.ndarray, bias: np.ndarray) -> str:

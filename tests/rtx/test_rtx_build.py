@@ -83,6 +83,7 @@ def test_the_weights_and_tensors_are_in_half(package: Package) -> None:
     assert trt.OnnxParser(network, trt.Logger()).parse(made.graph), builder
     ends = [network.get_input(0), network.get_output(0)]
     assert [(end.name, end.dtype) for end in ends] == [("y", trt.uint8), ("y_out", trt.uint8)]
+    assert (network.get_output(1).name, network.get_output(1).dtype) == ("check", trt.float32)
     convolutions = [
         layer for i in range(network.num_layers) if (layer := network.get_layer(i)).type.name == "CONVOLUTION"
     ]
@@ -124,7 +125,7 @@ def test_what_the_parser_refuses_is_one_sentence(package: Package) -> None:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     made = recipe_of(package)
-    refused = Recipe(made.engine, model.SerializeToString(), made.picture, made.key, made.path)
+    refused = Recipe(made.engine, model.SerializeToString(), made.picture, made.key, made.path, False)
     with pytest.raises(EngineError, match=r"tensorrt-rtx \S+ cannot (parse|build a plan of) nano-x2") as raised:
         build(package, refused)
     assert "\n" not in str(raised.value)
