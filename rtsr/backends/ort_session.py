@@ -7,6 +7,8 @@ import io
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout
+from importlib.util import find_spec
+from pathlib import Path
 
 import onnxruntime as ort
 
@@ -72,8 +74,13 @@ def open_session(
 
 
 def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
+    """Load a library for all that comes after: from where the system looks, or from a package of NVIDIA's."""
+    spec = find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else None
+    for name in (library, *(str(path) for folder in folders or () for path in Path(folder).glob(f"*/lib/{library}"))):
+        try:
+            ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+            return True
+        except OSError:
+            continue
+    return False

@@ -1,0 +1,244 @@
+"""The application's own engines and pipeline, measured: on the device alone, with transfers, and from film to film."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+import cv2
+import numpy as np
+
+from benchmarks.rows import BATCHES, Job
+from rtsr import pipeline
+from rtsr.backends import ON_NVIDIA, Engine, EngineChoice, open_engine
+from rtsr.frames import FrameBatch, batched
+from rtsr.manifest import find_engine, read_engine
+from rtsr.sources.synthetic import SyntheticSource
+
+ALIVE = 8  # results that a reader holds, as in the pipeline
+ENCODINGS = {"x264 ultrafast": ("libx264", "ultrafast"), "nvenc": ("h264_nvenc", "p1")}
+
+
+def choice_of(job: Job, backend: str, precision: str = "fp16") -> EngineChoice:
+    return EngineChoice(job.scale, job.tier, "stream", backend, precision=precision)
+
+
+def opened(job: Job, backend: str, graphs: bool | None = None, precision: str = "fp16") -> Engine:
+    """An engine, with its CUDA graphs on or off. What it has to say stops the measuring: figures are of one thing."""
+    engine = open_engine(choice_of(job, backend, precision), _fail)
+    if graphs is False:
+        if not hasattr(engine, "_graphs"):
+            engine.close()
+            raise LookupError(f"{backend} has no switch for CUDA graphs")
+        engine._graphs = False
+    return engine
+
+
+def _fail(sentence: str) -> None:
+    raise RuntimeError(sentence)
+
+
+def batches_of(job: Job, n: int, count: int) -> list[FrameBatch]:
+    frames = SyntheticSource(job.width, job.height, n * count).frames()
+    return list(batched(frames, n))
+
+
+def measure_engine(job: Job, backend: str, n: int, graphs: bool | None, quick: bool) -> dict[str, Any]:
+    """stream_ms_per_frame: frames in ordinary memory to frames in ordinary memory, several in flight. On a GPU also
+    compute_ms_per_frame: the graph alone, on tensors of the device; transfer_ms_per_frame: up and down alone."""
+    held = batches_of(job, n, 4)
+    with closing(opened(job, backend, graphs)) as engine:
+        for batch in engine.stream(held * 2):  # warm up: kernels chosen, graphs captured
+            del batch
+        begun = time.perf_counter()
+        _drain(engine, held)
+        count = max(2, min(400, round((0.02 if quick else 0.7) * len(held) / (time.perf_counter() - begun))))
+        rounds = []
+        for _ in range(3):
+            begun = time.perf_counter()
+            _drain(engine, [held[i % len(held)] for i in range(count)])
+            rounds.append(1e3 * (time.perf_counter() - begun) / (count * n))
+        figures: dict[str, Any] = {"stream_ms_per_frame": median(rounds), "engine": engine.name}
+        if backend in ON_NVIDIA:
+            figures |= on_device(engine, held[0], quick)
+        figures |= work_of(job)
+    return figures
+
+
+def _drain(engine: Engine, batches: list[FrameBatch]) -> None:
+    alive: deque[FrameBatch] = deque(maxlen=ALIVE)
+    alive.extend(engine.stream(batches))
+
+
+def on_device(engine: Any, batch: FrameBatch, quick: bool) -> dict[str, float]:
+    """Inside the session of a GPU engine that has just run such batches. The engine is closed afterwards."""
+    session, n = engine._session, len(batch)
+    ring = session._ring
+    slot = ring.acquire()
+
+    def compute() -> None:
+        if engine.backend == "tensorrt":
+            session._compute(slot, ring.computing, n)
+        else:
+            session._compute(slot, n)
+
+    for _ in range(4):
+        compute()
+    ring.computing.sync()
+    calls, rounds = 10 if quick else 100, []
+    for _ in range(5):
+        begun = time.perf_counter()
+        for _ in range(calls):
+            compute()
+        ring.computing.sync()
+        rounds.append(1e3 * (time.perf_counter() - begun) / (calls * n))
+    moves = []
+    for _ in range(calls):
+        begun = time.perf_counter()
+        ring.submit(slot, lambda slot, stream: None)
+        ring.collect()
+        moves.append(1e3 * (time.perf_counter() - begun) / n)
+        slot = ring.acquire()
+    return {"compute_ms_per_frame": median(rounds), "transfer_ms_per_frame": median(moves)}
+
+
+def work_of(job: Job) -> dict[str, float]:
+    """Of a frame. gflop: of the convolutions. gb: what they read and write in FP16 if each reads its input and writes
+    its output once, and the bytes of y in and out; chroma and borders are left out."""
+    manifest = find_engine(job.tier, job.scale, "stream", "float", "planes")
+    pixels = job.width * job.height
+    work = {"gflop": 2 * manifest.macs_per_lr_pixel * pixels / 1e9}
+    try:
+        from rtsr.backends.trt_graph import read_ladder
+    except ImportError:
+        return work
+    channels = sum(sum(layer.weight.shape[:2]) for layer in read_ladder(read_engine(manifest)))
+    return work | {"gb": pixels * (2 * channels + 1 + job.scale**2) / 1e9}
+
+
+def measure_sameness(job: Job, backend: str) -> dict[str, Any]:
+    """psnr_y_change_db: FP16 against FP32, on a picture that was shrunk and is enlarged again (GPUs only).
+    same_for_batches, same_without_graphs: whether every byte is the same."""
+    truth = next(SyntheticSource(job.width * job.scale, job.height * job.scale, 1).frames())
+    blurred = cv2.GaussianBlur(truth.y[0], (0, 0), 0.8)
+    small = cv2.resize(blurred, (job.width, job.height), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(0)
+    uv = rng.integers(0, 256, (8, 2, job.height // 2, job.width // 2)).astype(np.uint8)
+    y = np.stack([np.roll(small, 5 * i, axis=1) for i in range(8)])[:, None]
+    eight = FrameBatch(y, uv, tuple(range(8)), Fraction(1, 25))
+    found: dict[str, Any] = {}
+    with closing(opened(job, backend)) as engine:
+        results = {n: list(engine.stream(batched(eight.frames(), n))) for n in sorted(BATCHES, reverse=True)}
+        flat = {n: np.concatenate([r.y for r in parts]) for n, parts in results.items()}
+        found["same_for_batches"] = all(np.array_equal(flat[1], other) for other in flat.values())
+    if backend not in ON_NVIDIA:
+        return found
+    try:
+        with closing(opened(job, backend, graphs=False)) as engine:
+            found["same_without_graphs"] = np.array_equal(engine.infer(eight).y, flat[8])
+    except LookupError:
+        found["same_without_graphs"] = None
+    with closing(opened(job, backend, precision="fp32")) as engine:
+        exact = engine.infer(eight).y[0, 0]
+    found["psnr_y_change_db"] = psnr(flat[8][0, 0], blurred) - psnr(exact, blurred)
+    found["psnr_y_db"] = psnr(exact, blurred)
+    return found
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / max(np.mean((a.astype(float) - b) ** 2), 1e-9)))
+
+
+def measure_pipeline(job: Job, backend: str, sink_name: str, folder: Path, quick: bool) -> dict[str, Any]:
+    """From a film, decoded in software, to a sink; with the application's own pipeline, source and sinks."""
+    from rtsr.sinks.null import NullSink
+    from rtsr.sources.file import FileSource
+
+    clip, frames = film(job, folder, quick)
+    with closing(opened(job, backend)) as engine:
+        for _ in range(2):  # the first time warms up
+            with closing(FileSource(clip)) as source:
+                sink: Any = NullSink() if sink_name == "null" else _file_sink(job, source.spec, sink_name, folder)
+                begun = time.perf_counter()
+                with closing(sink), gpu_use(backend in ON_NVIDIA) as use:
+                    stats = pipeline.run(source, engine, sink)
+                    sink.finish()
+                wall = time.perf_counter() - begun
+        assert stats.written == frames
+        stages = {f"{clock.name}_ms_per_frame": clock.ms_per_item for clock in stats.stages}
+        return {"fps": frames / wall, **stages, **use, "frames": frames, "slowest": stats.slowest.name}
+
+
+def measure_encoder(job: Job, sink_name: str, folder: Path, quick: bool) -> dict[str, Any]:
+    """An encoder fed with large pictures from memory."""
+    count = 12 if quick else 120
+    large = list(batched(SyntheticSource(job.width * job.scale, job.height * job.scale, 12).frames(), 1))
+    spec = SyntheticSource(job.width, job.height, 1).spec
+    with closing(_file_sink(job, spec, sink_name, folder)) as sink:
+        begun = time.perf_counter()
+        for i in range(count):
+            sink.write(replace(large[i % 12], pts=(i,)))
+        sink.finish()
+        return {"fps": count / (time.perf_counter() - begun), "frames": count}
+
+
+def _file_sink(job: Job, spec: Any, name: str, folder: Path) -> Any:
+    from rtsr.sinks.encoding import Encoding
+    from rtsr.sinks.file import FileSink
+
+    codec, preset = ENCODINGS[name]
+    return FileSink(folder / "out.mkv", spec, job.scale, Encoding(codec, preset=preset))
+
+
+def film(job: Job, folder: Path, quick: bool) -> tuple[Path, int]:
+    """A made clip of the job's size, and its frames; kept for the next row."""
+    from rtsr.bench_stages import make_clip
+
+    frames = 24 if quick else 240
+    path = folder / f"{job.width}x{job.height}.mp4"
+    if not path.exists():
+        part = path.with_suffix(".part.mp4")
+        make_clip(part, job.width, job.height, frames)
+        part.replace(path)
+    return path, frames
+
+
+@contextmanager
+def gpu_use(wanted: bool) -> Iterator[dict[str, float]]:
+    """gpu_busy_share while the body runs, as NVML tells it: in how much of the time a kernel ran. Filled at the end;
+    empty where the package nvidia-ml-py is missing."""
+    found: dict[str, float] = {}
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+    except Exception:  # NVML's own errors; the row says so by the figure's absence
+        wanted = False
+    if not wanted:
+        yield found
+        return
+    samples: list[int] = []
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(0.05):
+            samples.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+
+    thread = threading.Thread(target=sample, name="benchmark-nvml", daemon=True)
+    thread.start()
+    try:
+        yield found
+    finally:
+        over.set()
+        thread.join()
+        if samples:
+            found["gpu_busy_share"] = mean(samples) / 100
