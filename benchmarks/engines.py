@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -33,7 +35,7 @@ def choice_of(job: Job, backend: str, precision: str = "fp16") -> EngineChoice:
 
 def opened(job: Job, backend: str, graphs: bool | None = None, precision: str = "fp16") -> Engine:
     """An engine, with its CUDA graphs on or off. What it has to say stops the measuring: figures are of one thing."""
-    engine = open_engine(choice_of(job, backend, precision), _fail)
+    engine: Any = open_engine(choice_of(job, backend, precision), _fail)
     if graphs is False:
         if not hasattr(engine, "_graphs"):
             engine.close()
@@ -163,18 +165,22 @@ def measure_pipeline(job: Job, backend: str, sink_name: str, folder: Path, quick
     from rtsr.sources.file import FileSource
 
     clip, frames = film(job, folder, quick)
-    with closing(opened(job, backend)) as engine:
-        for _ in range(2):  # the first time warms up
-            with closing(FileSource(clip)) as source:
-                sink: Any = NullSink() if sink_name == "null" else _file_sink(job, source.spec, sink_name, folder)
-                begun = time.perf_counter()
-                with closing(sink), gpu_use(backend in ON_NVIDIA) as use:
-                    stats = pipeline.run(source, engine, sink)
-                    sink.finish()
-                wall = time.perf_counter() - begun
+
+    def once() -> dict[str, Any]:
+        with closing(FileSource(clip)) as source:
+            sink: Any = NullSink() if sink_name == "null" else _file_sink(job, source.spec, sink_name, folder)
+            begun = time.perf_counter()
+            with closing(sink), gpu_use(backend in ON_NVIDIA) as use:
+                stats = pipeline.run(source, engine, sink)
+                sink.finish()
+            wall = time.perf_counter() - begun
         assert stats.written == frames
         stages = {f"{clock.name}_ms_per_frame": clock.ms_per_item for clock in stats.stages}
         return {"fps": frames / wall, **stages, **use, "frames": frames, "slowest": stats.slowest.name}
+
+    with closing(opened(job, backend)) as engine:
+        once()  # warms up
+        return once()
 
 
 def measure_encoder(job: Job, sink_name: str, folder: Path, quick: bool) -> dict[str, Any]:
@@ -216,22 +222,18 @@ def gpu_use(wanted: bool) -> Iterator[dict[str, float]]:
     """gpu_busy_share while the body runs, as NVML tells it: in how much of the time a kernel ran. Filled at the end;
     empty where the package nvidia-ml-py is missing."""
     found: dict[str, float] = {}
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
-    except Exception:  # NVML's own errors; the row says so by the figure's absence
-        wanted = False
-    if not wanted:
+    nvml = import_module("pynvml") if wanted and find_spec("pynvml") else None
+    if nvml is None:
         yield found
         return
+    nvml.nvmlInit()
+    handle = nvml.nvmlDeviceGetHandleByIndex(0)
     samples: list[int] = []
     over = threading.Event()
 
     def sample() -> None:
         while not over.wait(0.05):
-            samples.append(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu)
+            samples.append(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
 
     thread = threading.Thread(target=sample, name="benchmark-nvml", daemon=True)
     thread.start()

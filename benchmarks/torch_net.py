@@ -28,12 +28,10 @@ class Net(nn.Module):
         self.convs = nn.ModuleList()
         for layer in layers:
             conv = nn.Conv2d(layer.weight.shape[1], layer.weight.shape[0], 3, padding=1)
-            conv.weight.data, conv.bias.data = (
-                torch.from_numpy(layer.weight.copy()),
-                torch.from_numpy(layer.bias.copy()),
-            )
+            conv.weight = nn.Parameter(torch.from_numpy(layer.weight.copy()))
+            conv.bias = nn.Parameter(torch.from_numpy(layer.bias.copy()))
             self.convs.append(conv)
-        self.to(dtype=dtype, memory_format=torch.channels_last)
+        self.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, y: Tensor, uv: Tensor) -> tuple[Tensor, Tensor]:
         x = y.to(self.dtype).contiguous(memory_format=torch.channels_last) / 255

@@ -104,3 +104,30 @@ def test_engines_that_do_not_exist_are_told_apart() -> None:
     assert no_engine(Job("fast", 640, 360, 4)) == ""
     assert "x3" in no_engine(Job("fast", 640, 360, 3))
     assert "tier none" in no_engine(Job("none", 640, 360, 4))
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime-cuda", "tensorrt"])
+def test_what_looks_inside_a_gpu_engine_runs_on_the_stand_ins(
+    backend: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No figure means anything there; a slot used twice or an engine without its insides would be an error."""
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from cuda_stand_in import Driver
+    from onnxruntime_stand_in import OnnxRuntime
+    from tensorrt_stand_in import TensorRt
+
+    from benchmarks import engines
+
+    monkeypatch.setenv("RTSR_PLANS", str(tmp_path))
+    driver = Driver()
+    driver.install(monkeypatch)
+    OnnxRuntime(driver).install(monkeypatch) if backend != "tensorrt" else TensorRt(driver).install(monkeypatch)
+    monkeypatch.setattr(engines, "_fail", lambda sentence: None)  # the stand-in of TensorRT has plans to build
+    job = Job("nano", 32, 24, 2)
+    figures = engines.measure_engine(job, backend, 2, True, quick=True)
+    assert {"compute_ms_per_frame", "transfer_ms_per_frame", "stream_ms_per_frame", "gflop", "gb"} <= figures.keys()
+    same = engines.measure_sameness(job, backend)
+    assert same["same_for_batches"] is True and same["psnr_y_db"] > 20 and abs(same["psnr_y_change_db"]) <= 0.01
+    assert same["same_without_graphs"] is (None if backend == "tensorrt" else True)
+    assert driver.used == 0
