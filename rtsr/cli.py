@@ -120,18 +120,24 @@ def _top(
 
 @app.command()
 def upscale(
-    input: Annotated[
-        str, typer.Argument(help="A video file, a URL, or numbered pictures (frames/%05d.png).", show_default=False)
-    ],
     output: Annotated[
         Path,
         typer.Option(
             "-o",
             "--output",
-            help="The file to write: .mp4 .mov .mkv .webm .ts .avi .gif, or pictures (out/%05d.png .jpg .tif)",
+            help="The file to write: .mp4 .mov .mkv .webm .ts .avi .gif, a picture (.png .jpg .tif .webp .avif .bmp), "
+            "numbered pictures (out/%05d.png); the folder for many files.",
             show_default=False,
         ),
     ],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="INPUT...",
+            help="A film, a picture, a URL, numbered pictures (frames/%05d.png); or many: folders, globs, @LISTs.",
+            show_default=False,
+        ),
+    ] = None,
     scale: Annotated[int | None, typer.Option(help="How many times larger: 2, 3 or 4. [4]", show_default=False)] = None,
     to: Annotated[
         str | None,
@@ -190,13 +196,25 @@ def upscale(
             help="Share the film out to the machines of a Ray cluster: auto, or ray://HOST:PORT.", show_default=False
         ),
     ] = None,
+    list_file: Annotated[
+        Path | None, typer.Option("--list", help="A text file with an input in each line.", show_default=False)
+    ] = None,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Of many files, leave those whose output exists.")
+    ] = False,
+    jobs: Annotated[int, typer.Option(help="Of many files, so many at once.")] = 1,
+    watch: Annotated[bool, typer.Option("--watch", help="Do what is put into a folder, until Ctrl-C.")] = False,
+    suffix: Annotated[
+        list[str] | None,
+        typer.Option(help="Of many files, what all films (.mkv) or all pictures (.png) become.", show_default=False),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be done and how long it would take; see `rtsr plan`.")
     ] = False,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing unless something goes wrong.")] = False,
 ) -> None:
-    """Upscale a video file. Sound, subtitles, chapters, tags, colours and timestamps go through unchanged.
+    """Upscale a film, a picture, or folders of both. Sound, subtitles, tags, colours and times stay what they are.
 
     Examples:
 
@@ -208,13 +226,17 @@ def upscale(
 
     - `rtsr upscale movie.mp4 -o movie_4k.mp4 --to 2160p` fits the screen
 
+    - `rtsr upscale photo.jpg -o photo_4x.jpg`, `rtsr upscale films/ -o larger/ --skip-existing`
+
     The same command again goes on with a job that was interrupted.
     """
     from rtsr.backends import backend_on
     from rtsr.cluster.connection import Cluster
     from rtsr.devices import parse_devices
     from rtsr.options import Options
+    from rtsr.pictures.command import is_picture_job, upscale_one_picture
     from rtsr.sinks.encoding import Encoding, parse_bitrate
+    from rtsr.upscale_many import Many, one_of, upscale_many
 
     options = Options(
         scale=scale,
@@ -239,6 +261,13 @@ def upscale(
         wait_for_engine=wait_for_engine,
         cluster=Cluster(cluster) if cluster is not None else None,
     )
+    many = Many(list_file, skip_existing, jobs, watch, tuple(suffix or ()))
+    if (input := one_of(inputs or [], output, many)) is None:
+        with _interruptible(output):
+            return upscale_many(inputs or [], output, options, many, dry_run=dry_run, as_json=as_json, quiet=quiet)
+    if is_picture_job(input, output):
+        with _interruptible(output):
+            return upscale_one_picture(input, output, options, dry_run=dry_run, as_json=as_json, quiet=quiet)
     if dry_run:
         from rtsr.display import print_plan
         from rtsr.plan import make_plan
@@ -272,7 +301,9 @@ def plan(
 
     Example: `rtsr plan movie.mp4 -o movie_4x.mp4 --model fast`; with `--json` for programs
     """
-    chosen = output or str(Path(Path(input).stem.replace("%", "") + "_upscaled.mkv"))
+    from rtsr.folders import default_output
+
+    chosen = output or str(default_output(input))
     command = typer.main.get_command(app)
     command.main(["upscale", input, "-o", chosen, "--dry-run", *context.args], "rtsr")
 
@@ -351,23 +382,27 @@ def verify(
     """
     from rtsr import verify as verification
     from rtsr.errors import IncompleteError
+    from rtsr.pictures.command import is_picture_job, verify_pictures
     from rtsr.pixels import PixelFormat
     from rtsr.sinks.codecs import container_format
     from rtsr.sinks.plans import plan_streams
     from rtsr.sources.media import Media
 
     begin, finish = parse_time("--start", start), parse_time("--end", end)
-    source, result = Media(input, parse_rate(rate)), Media(output)
-    verdict = verification.verify(
-        source,
-        result,
-        plan_streams(source, container_format(Path(output))) if drop_unsupported else None,
-        begin,
-        finish,
-        PixelFormat.of(pix_fmt) if pix_fmt else None,
-        no_audio=no_audio,
-        tags=not drop_unsupported,
-    )
+    if is_picture_job(input, Path(output)):
+        verdict = verify_pictures(Path(input), Path(output), drop_unsupported)
+    else:
+        source, result = Media(input, parse_rate(rate)), Media(output)
+        verdict = verification.verify(
+            source,
+            result,
+            plan_streams(source, container_format(Path(output))) if drop_unsupported else None,
+            begin,
+            finish,
+            PixelFormat.of(pix_fmt) if pix_fmt else None,
+            no_audio=no_audio,
+            tags=not drop_unsupported,
+        )
     if as_json:
         print(json.dumps(verdict.as_dict()))
     if not verdict.findings:

@@ -79,7 +79,7 @@ def engine_shape(height: int, width: int) -> tuple[int, int]:
 
 
 def _rounded_up(side: int) -> int:
-    step = max(1 << (side.bit_length() - 3), 16)
+    step = max(1 << max(side.bit_length() - 3, 0), 16)
     return -(-side // step) * step
 
 

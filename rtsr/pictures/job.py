@@ -109,6 +109,26 @@ def upscale_picture(
     return PictureReport(str(source), str(target), name, backend, picture.size, size, large.kind, wall, notices)
 
 
+def picture_plan(input: str | os.PathLike[str], output: str | os.PathLike[str], options: Options) -> dict[str, object]:
+    """What upscale_picture() would do. Raises what it raises before the work."""
+    source, target = Path(input), Path(output)
+    kind = picture_format(target)
+    check_options(options)
+    _check_output(source, target, options.overwrite)
+    picture, notices = prepared(source, kind, options)
+    scale, size = options.scale_and_size(_spec(picture))
+    _check_size(target, kind, size)
+    _check_memory(picture, scale)
+    return {
+        "input": str(source),
+        "output": str(target),
+        "picture": f"{'x'.join(map(str, picture.size))} -> {'x'.join(map(str, size))}, {picture.kind}",
+        "format": kind.name,
+        "kept": ", ".join(picture.metadata.parts()),
+        "notes": "; ".join(notices),
+    }
+
+
 def prepared(source: Path, kind: PictureFormat, options: Options) -> tuple[Picture, list[str]]:
     """The picture as the output can hold it, and what a user should know of that. Raises ConfigError for what would be
     lost without being asked for, and whatever reading raises."""
@@ -207,3 +227,8 @@ def _check_memory(picture: Picture, scale: int) -> None:
             f"enlarging this picture {scale} times takes about {needed / 1e9:.1f} GB of memory and {room / 1e9:.1f} GB "
             "are free; use a smaller --scale"
         )
+
+
+def for_pictures(options: Options) -> Options:
+    """The same without what only films have, for folders that hold both."""
+    return Options(**{name: getattr(options, name) for name in _FOR_PICTURES})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from rtsr.pictures import exif as exif_tags
 from rtsr.pictures.formats import READ_ONLY, READABLE
 from rtsr.pictures.picture import JpegCoding, Metadata, Picture
 
+_DAMAGED = (OSError, ValueError, SyntaxError, EOFError, struct.error, zlib.error)  # what Pillow raises
 _EXIF_PREFIX = b"Exif\0\0"
 _PNG_COLOR = (b"gAMA", b"cHRM", b"sRGB", b"cICP", b"mDCV", b"cLLI")
 _XMP_HEADER, _ICC_HEADER, _MPF_HEADER = b"http://ns.adobe.com/xap/1.0/\0", b"ICC_PROFILE\0", b"MPF\0"
@@ -57,7 +59,7 @@ def read_picture(path: Path) -> Picture:
             image = Image.open(io.BytesIO(exif_tags.upright(path.read_bytes())))
         try:
             image.load()
-        except (OSError, ValueError, SyntaxError, struct.error) as error:
+        except _DAMAGED as error:
             raise SourceError(f"{path}: the picture is damaged ({error})") from error
         jpeg = _jpeg_coding(image)
         lossless = image.format in ("PNG", "TIFF", "BMP") or bool(image.info.get("lossless"))
@@ -84,15 +86,22 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which is kept as it is
-            Image.init()
-            with Image.open(path, formats=[name for name in READABLE if name in Image.OPEN]) as image:
+            with _header(path) as image:
                 yield image
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _header(path: Path) -> Any:
+    Image.init()
+    try:
+        return Image.open(path, formats=[name for name in READABLE if name in Image.OPEN])
     except UnidentifiedImageError as error:
         raise SourceError(f"{path}: not a picture that can be read") from error
     except PermissionError as error:
         raise SourceError(f"{path}: cannot be opened: {error.strerror}") from error
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    except _DAMAGED as error:
+        raise SourceError(f"{path}: the picture is damaged ({error})") from error
 
 
 def _register_heif(path: Path) -> None:
