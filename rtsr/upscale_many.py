@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rtsr.batch import DONE, FAILED, SKIPPED, Outcome, in_order, run, still_to_do
 from rtsr.display import clock_time
-from rtsr.errors import ConfigError, RtsrError
+from rtsr.errors import ConfigError, RtsrError, SourceError
 from rtsr.folders import Item, find, is_many, pair
 from rtsr.options import Options
 from rtsr.watch import Watch, watch
@@ -53,6 +53,8 @@ def one_of(names: list[str], output: Path, many: Many) -> str | None:
         raise ConfigError("name what to upscale: a film, a picture, a folder, or a --list of them")
     if many.list_file or many.watch or is_many(names, output):
         return None
+    if not output.suffix and not Path(names[0]).exists() and "://" not in names[0]:
+        raise SourceError(f"{names[0]}: no such file or folder")
     if many.asked:
         raise ConfigError(f"{many.asked} is for many files; {names[0]} is one that becomes {output}")
     return names[0]

@@ -14,11 +14,14 @@ from rtsr.pictures.job import picture_plan, upscale_picture
 from rtsr.pictures.read import read_picture
 from rtsr.pictures.verify import compare_pictures
 from rtsr.pictures.write import for_format, lacks
+from rtsr.sinks.codecs import CONTAINERS
 from rtsr.verify import Verdict
 
 
 def is_picture_job(input: str, output: Path) -> bool:
     """Whether one still picture goes into another: numbered pictures, GIFs and films are films. Raises ConfigError."""
+    if is_picture(input) and output.suffix.lower() not in CONTAINERS:
+        picture_format(output)
     if output.suffix.lower() not in PICTURE_SUFFIXES or is_pattern(output.name):
         return False
     if "://" in input and Path(input).suffix.lower() in PICTURE_SUFFIXES:

@@ -66,6 +66,7 @@ def read_picture(path: Path) -> Picture:
         is_deep = _sample_bits(image, path) > 8
         pixels = _deep(image, path) if is_deep else _shallow(image, path, losses, notices)
         metadata = _metadata(image, exif)
+        losses += _lost_of_heif(image)
         if image.format == "TIFF" and any(tag in image.tag_v2 for tag in _PLACE_TAGS):  # type: ignore[attr-defined]
             losses.append("its place on the map (GeoTIFF)")
     return Picture(pixels, metadata, jpeg, lossless, tuple(losses), tuple(notices))
@@ -120,6 +121,17 @@ def _first_of_several(image: Any) -> list[str]:
         image.format, "frames of the animation"
     )
     return [f"{count - 1} of {count} {what}"]
+
+
+def _lost_of_heif(image: Any) -> list[str]:
+    """pillow-heif reads the main picture, with 8 bits."""
+    if image.format != "HEIF":
+        return []
+    bits = image.info.get("bit_depth", 8)
+    beside = any(image.info.get(name) for name in ("aux", "depth_images"))
+    return [f"{bits - 8} of {bits} bits, as HEIF is read with 8"] * (bits > 8) + [
+        "pictures beside the main one (depth, gain map)"
+    ] * beside
 
 
 def _sample_bits(image: Any, path: Path) -> int:
@@ -206,7 +218,7 @@ def _jpeg_coding(image: Any) -> JpegCoding | None:
 def _exif_of(image: Any) -> bytes:
     """As a TIFF structure; of a TIFF, what it says of the photograph."""
     if image.format != "TIFF":
-        return image.info.get("exif", b"").removeprefix(_EXIF_PREFIX)
+        return (image.info.get("exif") or b"").removeprefix(_EXIF_PREFIX)
     whole, kept = image.getexif(), Image.Exif()
     for tag in _PHOTO_TAGS:
         if tag in whole:
@@ -216,7 +228,7 @@ def _exif_of(image: Any) -> bytes:
 
 def _metadata(image: Any, exif: bytes) -> Metadata:
     info = image.info
-    xmp = info.get("xmp", b"")
+    xmp = info.get("xmp") or b""
     text = tuple((key, str(value)) for key, value in getattr(image, "text", {}).items() if key != "XML:com.adobe.xmp")
     tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
     density = info.get("dpi")
