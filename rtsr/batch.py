@@ -84,7 +84,14 @@ def do(item: Item, options: Options, shelf: EngineShelf, display: Display) -> Ou
             mine = for_pictures(options)
             size = upscale_picture(item.input, item.output, mine, shelf=shelf, notice=display.notice).output_size
         else:
-            report = job.upscale(item.input, item.output, options, progress=display.progress, notice=display.notice)
+            report = job.upscale(
+                item.input,
+                item.output,
+                options,
+                progress=display.progress,
+                notice=display.notice,
+                building=display.building,
+            )
             display.finished(report)
             size = report.output_size
     except RtsrError as error:
@@ -110,7 +117,7 @@ class _Once(Display):
 
     def __init__(self, display: Display, said: set[str]):
         self._display, self._said = display, said
-        self.progress, self.finished = display.progress, display.finished  # type: ignore[method-assign]
+        self.progress, self.finished, self.building = display.progress, display.finished, display.building  # type: ignore[method-assign]
 
     def notice(self, sentence: str) -> None:
         if sentence not in self._said:
@@ -135,20 +142,16 @@ class _Worker:
 def _in_processes(items: list[Item], options: Options, jobs: int, each: Callable[[Outcome], None]) -> None:
     """A process each, so that one that the system kills takes nothing with it but the file in work."""
     waiting = list(reversed(items))
-    workers = [_started(options) for _ in range(jobs)]
+    workers = [_Worker(*_started(options)) for _ in range(jobs)]
     try:
         for worker in workers:
             _give(worker, waiting)
         while busy := [worker for worker in workers if worker.item is not None]:
             ready = wait([worker.connection for worker in busy])
             for worker in (worker for worker in busy if worker.connection in ready):
-                try:
-                    each(worker.connection.recv())
-                except EOFError:
-                    worker.process.join()
-                    each(_killed(worker))
-                    fresh = _started(options)
-                    worker.process, worker.connection = fresh.process, fresh.connection
+                each(_outcome(worker))
+                if worker.process.exitcode is not None:
+                    worker.process, worker.connection = _started(options)
                 _give(worker, waiting)
     finally:
         for worker in workers:
@@ -162,19 +165,32 @@ def _in_processes(items: list[Item], options: Options, jobs: int, each: Callable
                 worker.process.join()
 
 
-def _started(options: Options) -> _Worker:
+def _outcome(worker: _Worker) -> Outcome:
+    """What a worker tells, or why it cannot."""
+    try:
+        return worker.connection.recv()
+    except (EOFError, OSError):
+        worker.process.join()
+        return _killed(worker)
+
+
+def _started(options: Options) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")  # threads of the runtimes do not survive a fork
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, options), daemon=False)
     process.start()
     there.close()  # so that its end is seen here
-    return _Worker(process, here)
+    return process, here
 
 
 def _give(worker: _Worker, waiting: list[Item]) -> None:
     worker.item = waiting.pop() if waiting else None
-    if worker.item is not None:
+    if worker.item is None:
+        return
+    try:
         worker.connection.send(worker.item)
+    except OSError:  # it has ended since; that shows when its answer is read
+        return
 
 
 def _killed(worker: _Worker) -> Outcome:

@@ -12,7 +12,7 @@ from typing import Any
 
 import cv2
 
-from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.backends import Engine, EngineChoice, open_cpu_engine, open_engine
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
 from rtsr.manifest import find_rgb_engine
@@ -28,7 +28,17 @@ from rtsr.pictures.write import for_format, lacks, write_picture
 from rtsr.sinks.encoding import Encoding
 
 _COPIES = 3.5  # of the enlarged picture that are held at once: planes, samples, the encoder's own, the one read back
-_FOR_PICTURES = {"scale", "to", "model", "backend", "degradation", "overwrite", "drop_unsupported", "restart"}
+_FOR_PICTURES = {
+    "scale",
+    "to",
+    "model",
+    "backend",
+    "degradation",
+    "overwrite",
+    "drop_unsupported",
+    "restart",
+    "precision",
+}
 _SHORTEST = 16_384  # bytes of memory for a picture are not worth a check below this many pixels
 
 
@@ -57,9 +67,14 @@ class EngineShelf:
         self._engines: dict[EngineChoice, Engine] = {}
 
     def engine(self, choice: EngineChoice) -> Engine:
-        """Opened at the first call. Raises ConfigError or EngineError."""
+        """Opened at the first call. `auto` means the CPU: a TensorRT plan is built for one size, in minutes.
+
+        Raises ConfigError or EngineError.
+        """
         if choice not in self._engines:
-            self._engines[choice] = open_engine(choice)
+            is_ladder = not find_rgb_engine(choice.model, choice.scale, choice.degradation)
+            opened = open_cpu_engine if choice.backend == "auto" and is_ladder else open_engine
+            self._engines[choice] = opened(choice)
         return self._engines[choice]
 
     def close(self) -> None:
@@ -160,7 +175,7 @@ def enlarged(
 
 
 def engine_choice(options: Options, scale: int, bits: int) -> EngineChoice:
-    return EngineChoice(scale, options.model, options.degradation, options.backend, bits)
+    return EngineChoice(scale, options.model, options.degradation, options.backend, bits, precision=options.precision)
 
 
 def check_options(options: Options) -> None:
