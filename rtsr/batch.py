@@ -178,9 +178,23 @@ def _started(options: Options) -> tuple[Any, Connection]:
     context = multiprocessing.get_context("spawn")  # threads of the runtimes do not survive a fork
     here, there = context.Pipe()
     process = context.Process(target=_work, args=(there, options), daemon=False)
-    process.start()
+    with _unheard(signal.SIGINT):  # inherited: Ctrl-C reaches the whole group, and is the caller's to act on
+        process.start()
     there.close()  # so that its end is seen here
     return process, here
+
+
+@contextmanager
+def _unheard(number: signal.Signals) -> Iterator[None]:
+    """Hold a signal back; what comes meanwhile comes afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _give(worker: _Worker, waiting: list[Item]) -> None:
