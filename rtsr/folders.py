@@ -49,8 +49,12 @@ def is_many(names: Sequence[str], output: Path) -> bool:
         (name.startswith("@") and not Path(name).exists()) or Path(name).is_dir() for name in names
     ):
         return True
-    to_folder = output.suffix.lower() not in (CONTAINERS.keys() | FORMATS.keys())
-    return to_folder and (output.is_dir() or (is_glob(names[0]) and not output.suffix))
+    return not is_file_name(output) and (output.is_dir() or (is_glob(names[0]) and not output.suffix))
+
+
+def is_file_name(output: Path) -> bool:
+    """Whether an output's suffix is that of a film or a picture."""
+    return output.suffix.lower() in CONTAINERS or output.suffix.lower() in FORMATS
 
 
 def is_glob(name: str) -> bool:

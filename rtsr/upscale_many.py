@@ -15,7 +15,7 @@ from rich.table import Table
 from rtsr.batch import DONE, FAILED, SKIPPED, Outcome, in_order, run, still_to_do
 from rtsr.display import clock_time
 from rtsr.errors import ConfigError, RtsrError, SourceError
-from rtsr.folders import Item, find, is_many, pair
+from rtsr.folders import Item, find, is_file_name, is_many, pair
 from rtsr.options import Options
 from rtsr.watch import Watch, watch
 
@@ -84,6 +84,9 @@ def upscale_many(
 
     Raises ConfigError or SourceError before anything is done, FilesFailedError when some files failed.
     """
+    if is_file_name(output) and not output.is_dir():
+        what = f"{names[0]} is a folder" if names and Path(names[0]).is_dir() else "many files"
+        raise ConfigError(f"{what}: the results go to a folder, and {output} is the name of a file")
     tally = _Tally(quiet)
     if many.watch:
         _watch(names, output, options, many, tally, quiet)
