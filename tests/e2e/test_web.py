@@ -26,6 +26,7 @@ from web_session import SmallSession  # noqa: E402
 
 from rtsr.live.pictures import ScreenPictures  # noqa: E402
 from rtsr.live.web import WebSink  # noqa: E402
+from rtsr.sources.synthetic import SyntheticSource  # noqa: E402
 
 CHROMIUM = os.environ.get("RTSR_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="make test-e2e installs chromium")
@@ -160,9 +161,11 @@ def test_the_source_plays_over_each_way(page, sink: WebSink, session: SmallSessi
         " for (let i = 0; i < d.length; i++) if (i % 4 < 3) sum[i % 4] += d[i];"
         " return sum.map(s => s / (d.length / 4)); })()"
     )
-    assert session.last is not None
-    made = ScreenPictures(session.spec.color).bgr(session.last.large).mean((0, 1))[::-1]
-    assert np.abs(np.array(seen) - made).max() < 30, (seen, made)  # the ramp of colours pans between the two
+    # The colours pan, and on a busy machine the page may be seconds behind: it shows one of the pattern's moments.
+    pictures = ScreenPictures(session.spec.color)
+    pattern = SyntheticSource(WIDTH, HEIGHT, 192, 12).frames()
+    moments = np.stack([pictures.bgr(frame).mean((0, 1))[::-1] for frame in pattern])
+    assert np.abs(moments - seen).max(1).min() < 6, seen
 
 
 def test_before_and_after_are_on_their_sides_of_the_line(page, sink: WebSink) -> None:
