@@ -58,6 +58,7 @@ def test_upscaling_and_verifying_open_no_connection(backend: str, clip: Path, tm
         ("engines",),
         ("plan", "{clip}", "-o", "{folder}/out.mkv", "--model", "nano"),
         ("compare", "{clip}", "{clip}"),
+        ("upscale", "{clip.parent}", "-o", "{folder}/larger", "--model", "nano", "--scale", "2"),
         ("benchmark", "--input", "{clip}", "--model", "nano", "--frames", "6"),
         ("compare", "{clip}", "{clip}", "-o", "{folder}/page.html"),
         ("live", "--source", "testsrc", "--size", "64x48", "--null", "--duration", "0.5"),
