@@ -116,5 +116,5 @@ def test_a_graph_that_is_no_engine_is_refused(tmp_path, monkeypatch: pytest.Monk
     (tmp_path / source.file).write_bytes(b"no graph")
     (tmp_path / f"{source.name}.json").write_text(json.dumps(manifest))
     monkeypatch.setenv("RTSR_ENGINES", str(tmp_path))
-    with pytest.raises(EngineError, match="OpenVINO cannot read"):
+    with pytest.raises(EngineError, match="is refused"):
         opened(PixelFormat(), model=source.tier + ("-detail" if source.end == "detail" else ""))

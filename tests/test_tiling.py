@@ -261,7 +261,7 @@ engine = open_engine(EngineChoice(2, "nano", "stream", backend))
 engine.infer(FrameBatch(frames[0].y[..., :64, :64], frames[0].uv[..., :32, :32], (0,), Fraction(1, 24)))
 if room:
     used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20),) * 2)
+    resource.setrlimit(resource.RLIMIT_AS, (used + (room << 20), resource.RLIM_INFINITY))
 if tiled:
     engine = TilingEngine(engine, lambda sentence: print("notice", sentence, flush=True))
 try:
@@ -270,6 +270,7 @@ try:
         del result
 except EngineError as error:
     print(type(error).__name__, error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)  # for the libraries' own ends, which may crash
 """
 
 
