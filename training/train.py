@@ -111,14 +111,14 @@ def run_stage(given: argparse.Namespace, name: str) -> bool:
     chosen, stage, args = settle(given, name)
     torch.manual_seed(args.seed)
     G = chosen.generator(args.scale)
+    init = args.init or (run_folder(given, "fidelity") / "last.pt" if name == "detail" else None)
+    if init and not init.exists():
+        raise DataError(f"{init} is missing: train the fidelity stage first, or give --init")
     train, val = pairs_of(args, chosen.channels)
-    if init := args.init or (run_folder(given, "fidelity") / "last.pt" if name == "detail" else None):
-        if not init.exists():
-            raise DataError(f"{init} is missing: train the fidelity stage first, or give --init")
-        if init.suffix == ".onnx":
-            take_over(G, init, sample(train, args.scale, 32, args.crop, np.random.default_rng(args.seed)).lr)
-        else:
-            warm_start(G, checkpoint.load(init)["ema"])
+    if init and init.suffix == ".onnx":
+        take_over(G, init, sample(train, args.scale, 32, args.crop, np.random.default_rng(args.seed)).lr)
+    elif init:
+        warm_start(G, checkpoint.load(init)["ema"])
     helpers = Helpers(open_backbone(args.perceptual, stage), open_teacher(args, chosen, stage))
     if helpers.teacher is not None and stage.losses.teacher:
         from training.teach import taught
