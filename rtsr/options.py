@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from rtsr.backends import EngineChoice
 from rtsr.cluster.connection import Cluster
+from rtsr.color import matrix_of
 from rtsr.devices import Device
 from rtsr.errors import ConfigError
 from rtsr.frames import VideoSpec
@@ -92,9 +93,9 @@ class Options:
         return None if self.no_audio else self.audio_codec
 
     def choice(self, scale: int, spec: VideoSpec) -> EngineChoice:
-        """The engine for a video."""
-        bits, color = spec.pixels.bits, spec.color
-        return EngineChoice(scale, self.model, self.degradation, self.backend, bits, color, self.precision)
+        """The engine for a video. An untold matrix is guessed here: engines see tiles, which tell nothing of it."""
+        color = replace(spec.color, colorspace=matrix_of(spec.color.colorspace, spec.height))
+        return EngineChoice(scale, self.model, self.degradation, self.backend, spec.pixels.bits, color, self.precision)
 
     def scale_and_size(self, spec: VideoSpec) -> tuple[int, tuple[int, int]]:
         """The engine's scale and the output's (width, height) for a video of this size. Raises ConfigError."""

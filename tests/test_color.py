@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from clips import LOSSLESS, UNTAGGED, Video, write_clip
 
 import rtsr
 from rtsr.color import matrix_of
+from rtsr.frames import ColorTags, VideoSpec
+from rtsr.options import Options
 from rtsr.sinks.encoding import Encoding
 
 WIDTH, HEIGHT = 64, 368  # x2: 736 lines, which would mean BT.709 in a video that came so
@@ -21,6 +24,14 @@ WIDTH, HEIGHT = 64, 368  # x2: 736 lines, which would mean BT.709 in a video tha
 def test_what_players_assume(lines: int, matrix: int) -> None:
     assert matrix_of(2, lines) == matrix
     assert matrix_of(9, lines) == 9
+
+
+@pytest.mark.parametrize(("lines", "matrix"), [(576, 5), (1080, 1)])
+def test_an_engine_is_told_the_matrix_of_the_whole_picture(lines: int, matrix: int) -> None:
+    """It may see tiles of a few lines only."""
+    spec = VideoSpec(640, lines, Fraction(1, 24))
+    assert Options().choice(2, spec).color.colorspace == matrix
+    assert Options().choice(2, replace(spec, color=ColorTags(9))).color.colorspace == 9
 
 
 def test_untagged_video_of_few_lines_becomes_rgb_by_bt601(tmp_path: Path) -> None:
