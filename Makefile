@@ -38,7 +38,7 @@ test-av19: .venv-av19/.done
 .venv-av19/.done: pyproject.toml
 	@test -n "$(PYTHON_AV19)" || { echo "test-av19 needs Python 3.12 or newer: make test-av19 PYTHON_AV19=..."; exit 1; }
 	$(PYTHON_AV19) -m venv .venv-av19
-	.venv-av19/bin/python $(PIP) -e ".[onnx]" "av>=19,<20" onnx pytest hypothesis imageio-ffmpeg
+	.venv-av19/bin/python $(PIP) -e ".[onnx,live]" "av>=19,<20" onnx pytest hypothesis imageio-ffmpeg
 	touch $@
 
 # ONNX Runtime built for CUDA, which cannot be installed beside the other: its CPU provider keeps the contract, and a GPU

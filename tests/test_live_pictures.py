@@ -20,6 +20,9 @@ from rtsr.live.contract import Shown
 from rtsr.live.pictures import LivePictures, ScreenPictures, described
 from rtsr.live.session import Session
 from rtsr.live.stream import AvSource, Opening
+
+pytest.importorskip("uvicorn", reason="the page needs its extra: pip install 'rtsr[live]'")
+
 from rtsr.live.web.moment import Feed
 from rtsr.live.web.streams import Mp4Stream
 

@@ -170,6 +170,7 @@ def test_the_source_plays_over_each_way(page, sink: WebSink, session: SmallSessi
 
 def test_before_and_after_are_on_their_sides_of_the_line(page, sink: WebSink) -> None:
     watch(page, sink)
+    page.evaluate("document.querySelectorAll('video').forEach((video) => video.pause())")
     differs = page.evaluate(
         "(() => { const v = rtsr.view, c = v.canvas, x = c.getContext('2d');"
         " const read = (from, to) => x.getImageData(from * c.width, 0, (to - from) * c.width, c.height).data;"
