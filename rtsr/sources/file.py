@@ -347,9 +347,16 @@ class FileSource:
         same = (picture.width, picture.height, nvdec.planar_name(picture)) == stated
         if self._gpu is not None and nvdec.is_on_gpu(picture) and same:
             y, uv = nvdec.picture_on_gpu(picture, spec.pixels, self._gpu, self._reader).as_arrays(spec.pixels)
-            siting, carrier = spec.siting or ChromaSiting.LEFT, captions_carrier(picture)
-            return Frame(y, uv, pts, spec.time_base, duration, siting, spec.pixels, carrier)
-        picture = nvdec.downloaded(picture, self._downloads)
+        else:
+            picture = nvdec.downloaded(picture, self._downloads)
+            self._note_changes(picture, pts)
+            y, uv = self._reader.planes(picture)
+        siting, carrier = spec.siting or ChromaSiting.LEFT, captions_carrier(picture)
+        return Frame(y, uv, pts, spec.time_base, duration, siting, spec.pixels, carrier)
+
+    def _note_changes(self, picture: av.VideoFrame, pts: int) -> None:
+        """Tell how a picture differs from the first. Raises SourceError for pixels that are no planes of integers."""
+        spec = self.spec
         if (picture.width, picture.height) != (spec.width, spec.height):
             self._changed(
                 f"the picture changes from {spec.width}x{spec.height} to {picture.width}x{picture.height}",
@@ -364,9 +371,6 @@ class FileSource:
             found = found.without_alpha()
         if found != spec.pixels:
             self._changed(f"the pixels change from {spec.pixels} to {found}", "they are converted back", pts)
-        y, uv = self._reader.planes(picture)
-        siting, carrier = spec.siting or ChromaSiting.LEFT, captions_carrier(picture)
-        return Frame(y, uv, pts, spec.time_base, duration, siting, spec.pixels, carrier)
 
     def _changed(self, what: str, then: str, pts: int) -> None:
         """Note a change of the stream once."""

@@ -76,13 +76,13 @@ def is_opaque(picture: av.VideoFrame, pixels: PixelFormat) -> bool:
 
 def lost_beside(picture: av.VideoFrame) -> list[str]:
     """What a picture carries that cannot be carried on."""
-    found = (_BESIDE[name] for name, _ in _side_data(picture) if name in _BESIDE)
+    found = (what for kind, what in _BESIDE.items() if _side_data(picture, kind))
     return list(dict.fromkeys(found))
 
 
 def captions(picture: av.VideoFrame) -> bytes:
     """The closed captions (CEA-608 and 708, as ATSC A/53 packs them) that belong to a picture; empty if none do."""
-    return next((data for name, data in _side_data(picture) if name == "A53_CC"), b"")
+    return _side_data(picture, "A53_CC")
 
 
 def captions_carrier(picture: av.VideoFrame) -> av.VideoFrame | None:
@@ -93,30 +93,27 @@ def captions_carrier(picture: av.VideoFrame) -> av.VideoFrame | None:
 def hdr_metadata(picture: av.VideoFrame) -> HdrMetadata | None:
     """HDR10's static metadata of a picture."""
     primaries = luminance = light = None
-    for name, data in _side_data(picture):
-        match name:
-            case "MASTERING_DISPLAY_METADATA":  # AVMasteringDisplayMetadata
-                *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
-                pairs = zip(numbers[::2], numbers[1::2], strict=True)
-                ratios = [Fraction(numerator, denominator or 1) for numerator, denominator in pairs]
-                if has_primaries:
-                    primaries = tuple(zip(ratios[0:8:2], ratios[1:8:2], strict=True))
-                if has_luminance:
-                    luminance = ratios[8], ratios[9]
-            case "CONTENT_LIGHT_LEVEL":  # AVContentLightMetadata
-                light = struct.unpack("=2I", data[:8])
+    if data := _side_data(picture, "MASTERING_DISPLAY_METADATA"):  # AVMasteringDisplayMetadata
+        *numbers, has_primaries, has_luminance = struct.unpack("=22i", data[:88])
+        pairs = zip(numbers[::2], numbers[1::2], strict=True)
+        ratios = [Fraction(numerator, denominator or 1) for numerator, denominator in pairs]
+        if has_primaries:
+            primaries = tuple(zip(ratios[0:8:2], ratios[1:8:2], strict=True))
+        if has_luminance:
+            luminance = ratios[8], ratios[9]
+    if data := _side_data(picture, "CONTENT_LIGHT_LEVEL"):  # AVContentLightMetadata
+        light = struct.unpack("=2I", data[:8])
     return HdrMetadata(primaries, luminance, light) if primaries or luminance or light else None
 
 
-def _side_data(picture: av.VideoFrame) -> list[tuple[str, bytes]]:
-    """Name and content of all that travels beside a picture.
+def _side_data(picture: av.VideoFrame, kind: str) -> bytes:
+    """What travels beside a picture under FFmpeg's name `kind`; empty if nothing does.
 
-    PyAV 18 gives none of it to a picture that carries a kind it has no name for (EXIF, which only still pictures have);
-    its side data yields values, PyAV 19's yields their types.
+    PyAV 18 gives nothing at all of a picture that carries a kind it has no name for (EXIF, which only still pictures
+    have).
     """
     try:
-        kinds = [getattr(each, "type", each) for each in picture.side_data]
-        found = [(kind, picture.side_data.get(kind)) for kind in kinds]
+        data = picture.side_data.get(kind)
     except ValueError:
-        return []
-    return [(getattr(kind, "name", str(kind)), bytes(data)) for kind, data in found if data is not None]  # type: ignore[arg-type]
+        return b""
+    return b"" if data is None else bytes(data)
