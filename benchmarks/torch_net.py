@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from benchmarks.ceilings import seconds
 from benchmarks.rows import Job
+from rtsr.backends.gpu_graph import read_ladder
 from rtsr.backends.phases import BORDER
-from rtsr.backends.trt_graph import read_ladder
 from rtsr.manifest import find_engine, read_engine
 
 

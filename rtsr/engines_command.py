@@ -13,7 +13,7 @@ from rtsr.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
     from rtsr.backends.cuda.libraries import Gpu
-    from rtsr.backends.trt_graph import Picture
+    from rtsr.backends.gpu_graph import Picture
     from rtsr.backends.trt_package import Package
 
 engines = typer.Typer(
@@ -86,7 +86,7 @@ def build(
 
 def _pictures(sizes: list[str], film: str | None, pix_fmt: str, scale: int) -> list[Picture]:
     """What to build for. Raises ConfigError, SourceError."""
-    from rtsr.backends.trt_graph import Picture
+    from rtsr.backends.gpu_graph import Picture
     from rtsr.frames import ChromaSiting
     from rtsr.options import parse_size
     from rtsr.pixels import PixelFormat

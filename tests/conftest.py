@@ -1,4 +1,4 @@
-"""What several test files share: real clips, a tiny exact engine, and the watch over threads."""
+"""What several test files share: real clips, a tiny exact engine, a stand-in GPU, and the watch over threads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import nv12_kernels
 import pytest
+from cuda_stand_in import Driver, Kernel
 
+from rtsr.backends.cuda.libraries import Gpu, open_gpu
 from rtsr.manifest import CONTRACT, Manifest
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -24,6 +27,27 @@ def no_thread_is_left() -> Iterator[None]:
     """A thread has an owner that ends it: none of rtsr's outlives the test that started it."""
     yield
     assert rtsr_threads() == []
+
+
+@pytest.fixture
+def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
+    """A stand-in GPU, for the length of a test."""
+    driver = Driver()
+    driver.install(monkeypatch)
+    return driver
+
+
+@pytest.fixture
+def gpu(driver: Driver) -> Gpu:
+    return open_gpu()
+
+
+@pytest.fixture(scope="session")
+def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
+    """nv12.cu's kernels as a C compiler understands them, for Driver.kernels."""
+    if nv12_kernels.COMPILER is None:
+        pytest.skip("no C compiler")
+    return nv12_kernels.build(tmp_path_factory.mktemp("kernels"))
 
 
 @pytest.fixture

@@ -148,6 +148,7 @@ class Driver:
         core = ModuleType("cuda.core")
         core.__dict__.update(
             Device=self._device_class(),
+            Buffer=SimpleNamespace(from_handle=self._part),
             LegacyPinnedMemoryResource=lambda: SimpleNamespace(
                 allocate=lambda size, *, stream=None: self.allocate(size, True)
             ),
@@ -173,6 +174,13 @@ class Driver:
         plain = [value.item() for value in values]
         spans = [self.span(address, size, writes) for address, size, writes in known.touches(*plain)]
         stream.enqueue(kernel, lambda: known.run(config.grid, config.block, plain), *spans)
+
+    def _part(self, ptr: int, size: int, mr: object = None, owner: object = None) -> Buffer:
+        """Buffer.from_handle(): bytes that somebody else owns."""
+        if owner is None:
+            raise Misuse("a part of a block that nothing keeps alive")
+        span = self.span(ptr, size, writes=False)
+        return Buffer(span.memory, span.start, size)
 
     def _device_class(self) -> type:
         world = self
@@ -249,16 +257,19 @@ class Device:
 
 
 class Buffer:
-    def __init__(self, memory: Allocation):
-        self.memory = memory
+    """An allocation, or a part of one."""
+
+    def __init__(self, memory: Allocation, start: int = 0, size: int | None = None):
+        self.memory, self._start = memory, start
+        self._size = memory.size if size is None else size
 
     @property
     def handle(self) -> int:
-        return self.memory.address
+        return self.memory.address + self._start
 
     @property
     def size(self) -> int:
-        return self.memory.size
+        return self._size
 
     @property
     def is_closed(self) -> bool:
@@ -267,21 +278,27 @@ class Buffer:
     def copy_from(self, src: Buffer, *, stream: Stream, options: object = None) -> None:
         if self.size != src.size:
             raise ValueError(f"buffer sizes mismatch: src {src.size}, dst {self.size}")
-        target, source = Span(self.memory, 0, self.size, True), Span(src.memory, 0, src.size, False)
+        target, source = self.span(writes=True), src.span(writes=False)
         what = "upload" if src.memory.on_host else "download" if self.memory.on_host else "copy"
 
         def copy() -> None:
-            target.memory.at(0, self.size)[:] = source.memory.at(0, src.size)
+            target.memory.at(target.start, target.stop)[:] = source.memory.at(source.start, source.stop)
 
-        stream.enqueue(what, copy, source, target)
+        stream.enqueue(what if self._is_whole() else f"{what} a part", copy, source, target)
 
     def copy_to(self, dst: Buffer, *, stream: Stream, options: object = None) -> Buffer:
         dst.copy_from(self, stream=stream)
         return dst
 
     def fill(self, value: int, *, stream: Stream) -> None:
-        whole = Span(self.memory, 0, self.size, True)
-        stream.enqueue("fill", lambda: self.memory.at(0, self.size).fill(value), whole)
+        whole = self.span(writes=True)
+        stream.enqueue("fill", lambda: self.memory.at(whole.start, whole.stop).fill(value), whole)
+
+    def span(self, writes: bool) -> Span:
+        return Span(self.memory, self._start, self._start + self._size, writes)
+
+    def _is_whole(self) -> bool:
+        return self._size == self.memory.size
 
     def close(self, stream: Stream | None = None) -> None:
         if self.memory.world.lost:

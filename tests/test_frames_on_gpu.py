@@ -10,7 +10,6 @@ from pathlib import Path
 
 import av
 import numpy as np
-import nv12_kernels
 import pytest
 from clips import Video, steady_pts, write_clip
 from cuda_stand_in import Driver, Kernel
@@ -60,17 +59,9 @@ class Gpu:
         return PictureOnGpu(surface, gpu, blocks, download)
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
-    if nv12_kernels.COMPILER is None:
-        pytest.skip("no C compiler")
-    return nv12_kernels.build(tmp_path_factory.mktemp("kernels"))
-
-
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch, kernels: dict[str, Kernel]) -> Driver:
-    driver = Driver()
-    driver.install(monkeypatch)
+def driver(driver: Driver, monkeypatch: pytest.MonkeyPatch, kernels: dict[str, Kernel]) -> Driver:
+    """Runs the kernels, and TensorRT."""
     TensorRt(driver).install(monkeypatch)
     driver.kernels = kernels
     return driver

@@ -13,9 +13,9 @@ from onnx import numpy_helper  # noqa: E402
 from onnx.reference import ReferenceEvaluator  # noqa: E402
 from onnx.reference.op_run import OpRun  # noqa: E402
 
+from rtsr.backends.gpu_graph import Picture, gpu_graph  # noqa: E402
 from rtsr.backends.guard import CHECK, Fp32Again, sound, with_check  # noqa: E402
 from rtsr.backends.reference import ReferenceEngine  # noqa: E402
-from rtsr.backends.trt_graph import Picture, tensorrt_graph  # noqa: E402
 from rtsr.errors import EngineError  # noqa: E402
 from rtsr.frames import FrameBatch  # noqa: E402
 from rtsr.manifest import find_engine, read_engine  # noqa: E402
@@ -33,7 +33,7 @@ class Relu(OpRun):
 
 def fp16_graph(picture: Picture = PICTURE) -> bytes:
     engine = read_engine(find_engine("nano", picture.scale, "stream", "float", "planes"))
-    return tensorrt_graph(engine, picture, "fp16")
+    return gpu_graph(engine, picture, "fp16")
 
 
 def overflowing(graph: bytes, layer: int) -> bytes:

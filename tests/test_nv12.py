@@ -18,25 +18,6 @@ PITCH = 512  # bytes, more than any row here
 SIZES = [(64, 48), (66, 50), (63, 37), (5, 3), (1, 1)]
 
 
-@pytest.fixture(scope="module")
-def kernels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Kernel]:
-    if nv12_kernels.COMPILER is None:
-        pytest.skip("no C compiler")
-    return nv12_kernels.build(tmp_path_factory.mktemp("kernels"))
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    driver = Driver()
-    driver.install(monkeypatch)
-    return driver
-
-
-@pytest.fixture
-def gpu(driver: Driver) -> Gpu:
-    return open_gpu()
-
-
 def planes(width: int, height: int, bits: int) -> tuple[np.ndarray, np.ndarray]:
     """Noise of all code values: y (1, H, W), uv (2, h, w)."""
     rng, dtype = np.random.default_rng(width), np.uint8 if bits == 8 else np.uint16

@@ -23,9 +23,9 @@ from onnxruntime_stand_in import OnnxRuntime  # noqa: E402
 
 from rtsr.backends import EngineChoice, backend_on, open_engine  # noqa: E402
 from rtsr.backends.cuda.libraries import open_gpu  # noqa: E402
+from rtsr.backends.gpu_graph import Picture, gpu_graph  # noqa: E402
 from rtsr.backends.ort_gpu import OrtGpuEngine  # noqa: E402
 from rtsr.backends.ort_session import require_provider  # noqa: E402
-from rtsr.backends.trt_graph import Picture, tensorrt_graph  # noqa: E402
 from rtsr.errors import ConfigError, EngineError, OutOfMemoryError  # noqa: E402
 from rtsr.manifest import Manifest, find_engine, read_engine  # noqa: E402
 from rtsr.pixels import YUV420P  # noqa: E402
@@ -35,10 +35,8 @@ CUDA = EngineChoice(2, "repeat", "stream", "onnxruntime-cuda")
 
 
 @pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
+def driver(driver: Driver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Driver:
     monkeypatch.setenv("RTSR_PLANS", str(tmp_path))
-    driver = Driver()
-    driver.install(monkeypatch)
     return driver
 
 
@@ -128,7 +126,7 @@ def test_fp16_costs_no_quality() -> None:
     engine = read_engine(find_engine("fast", 2, "clean", "float", "planes"))
 
     def psnr(precision: str) -> float:
-        (large,) = ReferenceEvaluator(tensorrt_graph(engine, picture, precision)).run(["y_out"], feeds)
+        (large,) = ReferenceEvaluator(gpu_graph(engine, picture, precision)).run(["y_out"], feeds)
         error = np.asarray(large)[0, 0].astype(float) - truth
         return 10 * np.log10(255**2 / np.mean(error**2))
 

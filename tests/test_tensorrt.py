@@ -22,10 +22,10 @@ from tensorrt_stand_in import TensorRt
 
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.backends.cuda.libraries import open_gpu
+from rtsr.backends.gpu_graph import Picture, gpu_graph, read_ladder
 from rtsr.backends.tiling import TilingEngine
 from rtsr.backends.trt import TensorRtEngine
 from rtsr.backends.trt_build import BuildCancelled
-from rtsr.backends.trt_graph import Picture, read_ladder, tensorrt_graph
 from rtsr.backends.trt_package import load_package
 from rtsr.errors import ConfigError, EngineError, OutOfMemoryError
 from rtsr.frames import FrameBatch
@@ -33,13 +33,6 @@ from rtsr.manifest import Manifest, find_engine
 from rtsr.pixels import PixelFormat
 
 CHOICE = EngineChoice(2, "repeat", "stream", "tensorrt")
-
-
-@pytest.fixture
-def driver(monkeypatch: pytest.MonkeyPatch) -> Driver:
-    driver = Driver()
-    driver.install(monkeypatch)
-    return driver
 
 
 @pytest.fixture
@@ -473,7 +466,7 @@ def test_an_engine_that_is_no_ladder_is_refused() -> None:
 def test_a_precision_that_the_engine_does_not_have() -> None:
     path = REPOSITORY / "engines" / "fast-x2-stream-int8.onnx"
     with pytest.raises(EngineError, match="fp16 cannot be made of an int8 engine"):
-        tensorrt_graph(path.read_bytes(), Picture(16, 16, 2, PixelFormat()), "fp16")
+        gpu_graph(path.read_bytes(), Picture(16, 16, 2, PixelFormat()), "fp16")
 
 
 # The stand-in itself: what it forgives would prove nothing

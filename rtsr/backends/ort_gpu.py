@@ -8,22 +8,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime as ort
 
 from rtsr.backends import inference_error, is_out_of_memory
+from rtsr.backends.cuda.batches import BatchRing, outputs_of
 from rtsr.backends.cuda.libraries import Gpu
-from rtsr.backends.cuda.memory import Layout
-from rtsr.backends.cuda.ring import DEPTH, Ring, Slot
-from rtsr.backends.guard import CHECK, Fp32Again, sound, with_check
+from rtsr.backends.cuda.nv12 import Nv12Kernels
+from rtsr.backends.cuda.ring import Slot
+from rtsr.backends.cuda.surfaces import SurfacePool
+from rtsr.backends.gpu_graph import Picture, gpu_graph
+from rtsr.backends.guard import Fp32Again, with_check
 from rtsr.backends.ort_session import open_session
-from rtsr.backends.phases import fill_bordered
 from rtsr.backends.trt_build import plans_folder
-from rtsr.backends.trt_graph import Picture, tensorrt_graph
 from rtsr.errors import ConfigError, EngineError, OutOfMemoryError, RtsrError, first_line
 from rtsr.frames import FrameBatch
 from rtsr.manifest import Manifest, read_engine
+
+if TYPE_CHECKING:
+    from cuda.core.cu13._stream import Stream
 
 PRECISIONS = ("fp16", "fp32")
 
@@ -53,41 +58,64 @@ class OrtGpuEngine:
         self._precision, self._graphs = precision, graphs
         self._fp32 = Fp32Again(lambda: OrtGpuEngine(manifest, device, gpu, "fp32", graphs=graphs), notice)
         self._session: _Session | None = None
+        self.gpu: int | None = None  # whose decoded pictures it takes as they lie there
+        self._pool, self._stays = SurfacePool(gpu), False
+        self._nv12: Nv12Kernels | None = None
+        try:
+            self._nv12, self.gpu = Nv12Kernels(gpu), gpu.number
+        except EngineError as error:
+            notice(f"decoded pictures go through memory: {error}")
 
     @property
     def redone(self) -> int:
         """Frames that FP16 could not hold and FP32 did again."""
         return self._fp32.redone
 
+    def leave_on_gpu(self) -> None:
+        """Let stream() leave single pictures on the GPU from now on, for an encoder that reads them there; who looks at
+        their samples downloads them. All encoders must be closed before this is."""
+        self._stays = self.gpu is not None
+
     def infer(self, batch: FrameBatch) -> FrameBatch:
-        (result,) = self.stream([batch])
+        (result,) = self._run([batch], stays=False)
         return result
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
+        return self._run(batches, self._stays)
+
+    def _run(self, batches: Iterable[FrameBatch], stays: bool) -> Iterator[FrameBatch]:
         self._gpu.use()
         waiting: deque[FrameBatch] = deque()
         try:
             for batch in batches:
                 session = self._session
-                if session is None or not session.takes(batch):
+                if session is None or not session.batches.takes(batch):
                     while waiting:
                         yield self._collect(waiting)
                     session = self._open_session(batch)
-                if session.is_full:
+                if session.batches.is_full:
                     yield self._collect(waiting)
                 waiting.append(batch)
                 try:
-                    session.start(batch)
+                    session.batches.start(batch, session.compute, stays)
                 except RtsrError as error:
                     raise self._failed(batch, error) from error
             while waiting:
                 yield self._collect(waiting)
         finally:
             if waiting and self._session is not None:  # a reader that left early, or an error
-                self._session.drain()
+                self._session.batches.drain()
 
     def close(self) -> None:
+        """Free the GPU's memory. Safe to call twice."""
         self._fp32.close()
+        try:
+            self._close_session()
+        finally:
+            self._gpu.use()
+            self._pool.close()
+
+    def _close_session(self) -> None:
         if self._session is not None:
             self._gpu.use()
             self._session.close()
@@ -95,14 +123,13 @@ class OrtGpuEngine:
 
     def _open_session(self, batch: FrameBatch) -> _Session:
         """A session for batches like this one; the old one's memory is free before."""
-        if self._session is not None:
-            self._session.close()
-            self._session = None
+        self._close_session()
         picture = Picture(*batch.size, self.scale, batch.pixels, batch.siting)
         try:
-            self._session = _Session(
-                self._manifest, picture, len(batch), self._device, self._gpu, self._precision, self._graphs
+            ring = BatchRing(
+                self._gpu, picture, len(batch), self._precision == "fp16", nv12=self._nv12, pool=self._pool
             )
+            self._session = _Session(self._manifest, ring, self._device, self._precision, self._graphs)
         except OutOfMemoryError as error:
             raise inference_error(self, batch, error) from error
         return self._session
@@ -111,7 +138,7 @@ class OrtGpuEngine:
         batch = waiting.popleft()
         assert self._session is not None, "it started the batch"
         try:
-            result, is_sound = self._session.collect(batch)
+            result, is_sound = self._session.batches.collect(batch)
         except RtsrError as error:
             raise self._failed(batch, error) from error
         return self._fp32.repaired(batch, result, is_sound)
@@ -119,77 +146,39 @@ class OrtGpuEngine:
     def _failed(self, batch: FrameBatch, error: Exception) -> EngineError:
         """The error to raise, once the GPU's memory is given up: the next batch opens another session."""
         with suppress(RtsrError):  # after a failed launch CUDA refuses everything, freeing too
-            self.close()
+            self._fp32.close()
+            self._close_session()
         self._session = None
         return inference_error(self, batch, error)
 
 
 class _Session:
-    """An opened graph with a ring of slots. Every slot has its own memory, so its own binding and its own CUDA graph.
+    """An opened graph and its ring. Every slot has its own memory, so its own binding and its own CUDA graph.
 
-    most: pictures in a batch, at the most. Raises EngineError, OutOfMemoryError.
+    batches: of fp16 with with_check()'s output; this owns it, and closes it if it does not open. Raises EngineError,
+    OutOfMemoryError.
     """
 
-    def __init__(
-        self, engine: Manifest, picture: Picture, most: int, device: str, gpu: Gpu, precision: str, graphs: bool
-    ):
-        self._picture, self._most, self._graphs = picture, most, graphs
-        self._is_checked = precision == "fp16"
-        self._inputs = Layout.of({name: (shape, np.uint8) for name, shape in picture.inputs(most).items()})
-        self._outputs = Layout.of({name: (shape, _dtype(name)) for name, shape in self._shapes(most).items()})
-        self._ring = Ring(gpu, self._inputs.size, self._outputs.size, DEPTH)
+    def __init__(self, engine: Manifest, batches: BatchRing, device: str, precision: str, graphs: bool):
+        self.batches = batches
+        self._graphs, self._is_watched = graphs, precision == "fp16"
         try:
-            options = provider_options(device, int(self._ring.computing.handle), precision, graphs)
-            graph = tensorrt_graph(read_engine(engine), picture, precision)
-            graph = with_check(graph) if self._is_checked else graph
+            options = provider_options(device, int(batches.ring.computing.handle), precision, graphs)
+            graph = gpu_graph(read_engine(engine), batches.picture, precision)
+            graph = with_check(graph) if self._is_watched else graph
             self._session = open_session(engine.name, graph, device, options)
         except BaseException:
-            self._ring.close()
+            batches.close()
             raise
         self._bound: dict[tuple[int, int], tuple[ort.IOBinding, ort.RunOptions]] = {}
 
-    @property
-    def is_full(self) -> bool:
-        return self._ring.is_full
-
-    def takes(self, batch: FrameBatch) -> bool:
-        p = self._picture
-        same = (*batch.size, batch.pixels, batch.siting) == (p.height, p.width, p.pixels, p.siting)
-        return same and len(batch) <= self._most
-
-    def start(self, batch: FrameBatch) -> None:
-        """Copy a batch into a free slot and enqueue all of its work."""
-        slot = self._ring.acquire()
-        y = _samples(slot.host_in.array(self._inputs["y"]), batch)
-        fill_bordered(y[: len(batch) * batch.pixels.full_planes], batch.y)
-        if "uv" in self._inputs:
-            _samples(slot.host_in.array(self._inputs["uv"]), batch)[: len(batch)] = batch.uv
-        self._ring.submit(slot, lambda slot, stream: self._compute(slot, len(batch)))
-
-    def collect(self, batch: FrameBatch) -> tuple[FrameBatch, np.ndarray]:
-        """The oldest batch's result, and (N,) bool: which of its pictures are sound. batch: what went in."""
-        slot = self._ring.collect()
-        arrays = self._ring.results.lend(self._ring.take_result(slot), self._outputs)
-        n, planes = len(batch), batch.pixels.full_planes
-        is_sound = sound(arrays[CHECK][: n * planes], planes) if self._is_checked else np.ones(n, bool)
-        y = _samples(arrays["y_out"], batch)[: n * planes]
-        y = y.reshape(n, planes, *y.shape[2:])
-        if "uv_out" in arrays:
-            return batch.with_planes(y, _samples(arrays["uv_out"], batch)[:n]), is_sound
-        height, width = y.shape[2:]
-        uv = np.empty((n, 0, *batch.pixels.chroma_size(height, width)), y.dtype)
-        return batch.with_planes(y, uv), is_sound
-
-    def drain(self) -> None:
-        self._ring.drain()
-
     def close(self) -> None:
-        self._ring.drain()  # before the session, which owns the memory between the layers
+        self.batches.drain()  # before the session, which owns the memory between the layers
         self._bound.clear()
         del self._session
-        self._ring.close()
+        self.batches.close()
 
-    def _compute(self, slot: Slot, n: int) -> None:
+    def compute(self, slot: Slot, stream: Stream, n: int) -> None:
         """Enqueue the graph on the ring's computing stream, which is the session's."""
         if (slot.index, n) not in self._bound:
             self._bound[slot.index, n] = self._bind(slot, n)
@@ -201,27 +190,18 @@ class _Session:
 
     def _bind(self, slot: Slot, n: int) -> tuple[ort.IOBinding, ort.RunOptions]:
         """A slot's memory as the graph's tensors, for n pictures."""
-        binding, run = self._session.io_binding(), ort.RunOptions()
-        for name, shape in self._picture.inputs(n).items():
-            at = int(slot.device_in.handle) + self._inputs[name].offset
+        binding, run, batches = self._session.io_binding(), ort.RunOptions(), self.batches
+        for name, shape in batches.picture.inputs(n).items():
+            at = int(slot.device_in.handle) + batches.inputs[name].offset
             binding.bind_input(name, "cuda", 0, np.uint8, shape, at)
-        for name, shape in self._shapes(n).items():
-            at = int(slot.device_out.handle) + self._outputs[name].offset
-            binding.bind_output(name, "cuda", 0, _dtype(name), shape, at)
+        for name, (shape, dtype) in outputs_of(batches.picture, n, self._is_watched).items():
+            at = int(slot.device_out.handle) + batches.outputs[name].offset
+            binding.bind_output(name, "cuda", 0, dtype, shape, at)
         # The host waits for the ring's oldest slot alone. (A CUDA graph's replay waits by itself: ONNX Runtime does
         # that, and has no option against it.)
         run.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        run.add_run_config_entry("gpu_graph_id", str(slot.index * self._most + n if self._graphs else -1))
+        run.add_run_config_entry("gpu_graph_id", str(slot.index * batches.most + n if self._graphs else -1))
         return binding, run
-
-    def _shapes(self, n: int) -> dict[str, tuple[int, ...]]:
-        """Of all outputs, for n pictures."""
-        check = {CHECK: (n * self._picture.pixels.full_planes, 2)} if self._is_checked else {}
-        return self._picture.outputs(n) | check
-
-
-def _dtype(output: str) -> type[np.float32 | np.uint8]:
-    return np.float32 if output == CHECK else np.uint8
 
 
 def provider_options(device: str, stream: int, precision: str, graphs: bool) -> dict[str, str]:
@@ -247,8 +227,3 @@ def provider_options(device: str, stream: int, precision: str, graphs: bool) -> 
         "trt_timing_cache_path": str(folder),
         "trt_cuda_graph_enable": str(int(graphs)),
     }
-
-
-def _samples(array: np.ndarray, batch: FrameBatch) -> np.ndarray:
-    """A graph's bytes as samples: two make one where there are more than 8 bits."""
-    return array if batch.bits == 8 else array.view("<u2")[..., 0]

@@ -127,8 +127,8 @@ def open_for_job(
     opened = open_engine(choice, notice)
     if opened.backend != "tensorrt":
         return opened
+    from rtsr.backends.gpu_graph import Picture
     from rtsr.backends.trt import TensorRtEngine
-    from rtsr.backends.trt_graph import Picture
 
     assert isinstance(opened, TensorRtEngine)
     picture = Picture(spec.height, spec.width, opened.scale, spec.pixels, spec.siting or ChromaSiting.LEFT)

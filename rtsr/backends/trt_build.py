@@ -12,13 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import DTypeLike
-
 from rtsr.backends import is_out_of_memory
 from rtsr.backends.cuda.libraries import Gpu
-from rtsr.backends.guard import CHECK, with_check
-from rtsr.backends.trt_graph import Picture, tensorrt_graph
+from rtsr.backends.gpu_graph import Picture, gpu_graph
+from rtsr.backends.guard import with_check
 from rtsr.backends.trt_package import Package
 from rtsr.errors import EngineError, OutOfMemoryError, first_line
 from rtsr.manifest import Manifest, read_engine
@@ -61,12 +58,6 @@ class Recipe:
     path: Path
     is_watched: bool
 
-    def outputs(self, n: int) -> dict[str, tuple[tuple[int, ...], DTypeLike]]:
-        """Shapes and dtypes of what the plan gives for n pictures."""
-        shapes = self.picture.outputs(n)
-        check = {CHECK: ((shapes["y_out"][0], 2), np.float32)} if self.is_watched else {}
-        return {**{name: (shape, np.uint8) for name, shape in shapes.items()}, **check}
-
     def __str__(self) -> str:
         return f"{self.engine} at {self.picture.width}x{self.picture.height}"
 
@@ -82,7 +73,7 @@ def recipe(
     package: Package, gpu: Gpu | None, manifest: Manifest, picture: Picture, precision: str, pictures: int = 1
 ) -> Recipe:
     """How to make a plan of an engine. Raises EngineError if the engine's file is damaged or no ladder."""
-    graph = tensorrt_graph(read_engine(manifest), picture, precision)
+    graph = gpu_graph(read_engine(manifest), picture, precision)
     if is_watched := precision == "fp16":
         graph = with_check(graph)
     gpu_name, driver = package.built_on(gpu)

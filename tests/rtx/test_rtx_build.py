@@ -19,8 +19,8 @@ from conftest import REPOSITORY
 from onnx import TensorProto, helper
 
 from rtsr.backends import EngineChoice, open_engine
+from rtsr.backends.gpu_graph import Picture
 from rtsr.backends.trt_build import BuildCancelled, Recipe, build, kept_plan, ready_plan, recipe
-from rtsr.backends.trt_graph import Picture
 from rtsr.backends.trt_package import Package, load_package
 from rtsr.errors import EngineError
 from rtsr.frames import ChromaSiting

@@ -36,6 +36,11 @@ class Surface:
         """(width, height) of each of the chroma planes."""
         return -(-self.width // 2), -(-self.height // 2)
 
+    @property
+    def shift(self) -> int:
+        """Bits below those of a sample."""
+        return 0 if self.bits == 8 else 16 - self.bits
+
 
 class Nv12Kernels:
     """The kernels of nv12.cu, compiled for one GPU. One thread at a time.
@@ -55,20 +60,14 @@ class Nv12Kernels:
         s = surface
         stream.wait(self._gpu.device.default_stream)  # where FFmpeg's decoder works
         shape = s.width + 2 * border, s.height + 2 * border
-        self._launch(stream, "take_luma", s.bits, shape, (s.y, s.y_pitch, s.width, s.height, border, _shift(s.bits), y))
-        self._launch(
-            stream, "take_chroma", s.bits, s.chroma_size, (s.uv, s.uv_pitch, *s.chroma_size, _shift(s.bits), uv)
-        )
+        self._launch(stream, "take_luma", s.bits, shape, (s.y, s.y_pitch, s.width, s.height, border, s.shift, y))
+        self._launch(stream, "take_chroma", s.bits, s.chroma_size, (s.uv, s.uv_pitch, *s.chroma_size, s.shift, uv))
 
     def give(self, y: int, uv: int, surface: Surface, stream: Stream) -> None:
         """y (height, width) and uv (2, h, w) at these addresses -> surface. Enqueued on `stream`."""
         s = surface
-        self._launch(
-            stream, "give_luma", s.bits, (s.width, s.height), (y, s.width, s.height, _shift(s.bits), s.y, s.y_pitch)
-        )
-        self._launch(
-            stream, "give_chroma", s.bits, s.chroma_size, (uv, *s.chroma_size, _shift(s.bits), s.uv, s.uv_pitch)
-        )
+        self._launch(stream, "give_luma", s.bits, (s.width, s.height), (y, s.width, s.height, s.shift, s.y, s.y_pitch))
+        self._launch(stream, "give_chroma", s.bits, s.chroma_size, (uv, *s.chroma_size, s.shift, s.uv, s.uv_pitch))
 
     def _launch(self, stream: Stream, name: str, bits: int, threads: tuple[int, int], values: tuple[int, ...]) -> None:
         core = cuda_core()
@@ -98,7 +97,3 @@ _KINDS = {"p": np.uint64, "l": np.int64, "i": np.int32}
 def _typed(name: str, values: tuple[int, ...]) -> list[np.generic]:
     """Arguments as the kernel declares them: a plain int would be passed as a pointer."""
     return [_KINDS[kind](value) for kind, value in zip(ARGUMENTS[name], values, strict=True)]
-
-
-def _shift(bits: int) -> int:
-    return 0 if bits == 8 else 16 - bits

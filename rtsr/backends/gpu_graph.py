@@ -1,4 +1,4 @@
-"""From an exported ladder to the graph that TensorRT is given: written anew, for one size of picture.
+"""From an exported ladder to the graph that TensorRT and ONNX Runtime get on GPUs: written for one size of picture.
 
 TensorRT is strongly typed: a tensor's precision is what the graph says. An engine file holds float32 or int8 weights;
 here they become a graph of the precision asked for, whose ends are bytes, as TensorRT knows no 16-bit integers.
@@ -68,8 +68,8 @@ class Picture:
         return shape if self.pixels.bits == 8 else (*shape, 2)
 
 
-def tensorrt_graph(engine: bytes, picture: Picture, precision: str) -> bytes:
-    """The ONNX file for TensorRT's parser; the number of pictures stays free.
+def gpu_graph(engine: bytes, picture: Picture, precision: str) -> bytes:
+    """The ONNX file for TensorRT's parser or for ONNX Runtime; the number of pictures stays free.
 
     fp16: everything about luma is float16, but for more than 8 bits the picture's own way to the output is float32
     (float16 holds 8-bit code values to 1/16, which is 1/4 of a 10-bit one); chroma is float32 in each. fp32: all is.
@@ -154,7 +154,7 @@ def _convolutions(g: _Graph, layers: list[Layer], x: str, precision: str, withou
             weight[:, 0] = 0
         out = np.float32(255 if is_last else 1)
         if precision == "int8":
-            assert steps is not None, "tensorrt_graph() has asked"
+            assert steps is not None, "gpu_graph() has asked"
             codes = np.round(weight / steps[:, None, None, None]).astype(np.int8)
             x = g.quantised_conv(x, codes, steps * out, bias * out)
         else:
