@@ -1,4 +1,4 @@
-"""Engines on real video: clips are shrunk, coded by x264, upscaled, and compared with their original frames."""
+"""Engines on real video: clips are shrunk, coded by x264 or x265, upscaled, and compared with their original frames."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -20,11 +20,12 @@ from training.upscalers import lanczos
 
 Picture = NDArray[np.uint8]
 Upscale = Callable[[Picture], Picture]  # luma (H, W) -> (s*H, s*W)
+ENCODES = (("x264", 23), ("x264", 28), ("x265", 28))  # encoder and CRF
 SUFFIXES = {".mp4", ".mkv", ".webm", ".mov"}
 
 
 class ClipCase(NamedTuple):
-    """One clip at one CRF: original luma frames, what x264 left of the shrunk ones, and how plain resizes do."""
+    """One clip after one encode: original luma frames, what is left of the shrunk ones, and how plain resizes do."""
 
     name: str
     truth: list[Picture]
@@ -33,25 +34,25 @@ class ClipCase(NamedTuple):
 
 
 @lru_cache
-def clip_cases(folder: Path, scale: int, crfs: tuple[int, ...] = (23, 28)) -> list[ClipCase]:
+def clip_cases(folder: Path, scale: int) -> list[ClipCase]:
     """All clips of a folder, shrunk (MATLAB bicubic) and coded; kept in memory, as many engines ask for the same."""
     cases = []
     for file in sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES):
         frames = read_frames(file)
         truth = [frame[0] for frame in frames]
         small = [[imresize(plane, 1 / scale) for plane in frame] for frame in frames]
-        for crf in crfs:
-            coded = x264(small, crf)
+        for encoder, crf in ENCODES:
+            coded = recode(small, encoder, crf)
             rivals = {
                 "bicubic": figures([imresize(lr, scale) for lr in coded], truth, scale),
                 "lanczos": figures([lanczos(lr, scale) for lr in coded], truth, scale),
             }
-            cases.append(ClipCase(f"{file.stem.split('_')[0]} crf{crf}", truth, coded, rivals))
+            cases.append(ClipCase(f"{file.stem.split('_')[0]} {encoder} crf{crf}", truth, coded, rivals))
     return cases
 
 
 def measure_clips(upscale: Upscale, scale: int, folder: Path) -> dict[str, dict[str, float]]:
-    """{"clip crfN": {"engine": dB, "bicubic": dB, "lanczos": dB, ...}}, all means over frames, after an x264 encode.
+    """{"clip x264 crfN": {"engine": dB, "bicubic": dB, "lanczos": dB, ...}}, all means over frames, by ENCODES.
 
     Beside PSNR-Y: `_tof` (temporal_error), `_vmaf` and `_vmaf_neg` of each of the three, where libvmaf is at hand.
     """
@@ -99,7 +100,7 @@ def flicker(upscale: Upscale, scale: int, still: Picture, frames: int = 12, crf:
     lr = lr[: lr.shape[0] // 2 * 2, : lr.shape[1] // 2 * 2]
     grey = np.full((lr.shape[0] // 2, lr.shape[1] // 2), 128, np.uint8)
     noisy = [(lr + rng.normal(0, 2, lr.shape)).round().clip(0, 255).astype(np.uint8) for _ in range(frames)]
-    coded = x264([[y, grey, grey] for y in noisy], crf)
+    coded = recode([[y, grey, grey] for y in noisy], "x264", crf)
 
     def over_time(enlarge: Upscale) -> float:
         return float(np.stack([enlarge(y) for y in coded]).astype(np.float32).std(0).mean())
@@ -126,21 +127,24 @@ def plane_array(plane: VideoPlane) -> Picture:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width].copy()
 
 
-def x264(frames: list[list[Picture]], crf: int) -> list[Picture]:
-    """Encode [y, u, v] frames with libx264 (preset medium) and decode them again; luma only."""
+def recode(frames: list[list[Picture]], encoder: str, crf: int) -> list[Picture]:
+    """Encode [y, u, v] frames with x264 or x265 (preset medium) and decode them again; luma only."""
     height, width = frames[0][0].shape
     file = BytesIO()
     with av.open(file, "w", format="matroska") as container:
-        stream = container.add_stream("libx264", rate=Fraction(30), options={"crf": str(crf), "preset": "medium"})
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        options = {"crf": str(crf), "preset": "medium"}
+        if encoder == "x265":
+            options["x265-params"] = "log-level=none"  # it writes to stderr past FFmpeg's own log
+        stream = container.add_stream(f"lib{encoder}", rate=Fraction(30), options=options)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"  # type: ignore[union-attr]
         for planes in frames:
             frame = av.VideoFrame(width, height, "yuv420p")
             for target, source in zip(frame.planes, planes, strict=True):
                 padded = np.zeros((target.height, target.line_size), np.uint8)
                 padded[:, : target.width] = source
                 target.update(padded.tobytes())
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            container.mux(stream.encode(frame))  # type: ignore[union-attr]
+        container.mux(stream.encode(None))  # type: ignore[union-attr]
     file.seek(0)
     with av.open(file, "r") as container:
         return [plane_array(frame.planes[0]) for frame in container.decode(video=0)]

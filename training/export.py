@@ -16,11 +16,11 @@ import onnx
 import torch
 from onnx import TensorProto as TensorKind
 
-from rtsr.manifest import CONTRACT, Manifest, load_manifest
+from rtsr.manifest import CONTRACT, Manifest
 from training import checkpoint, graphs, recipe, rgb_export, train
 from training.data import DataError
-from training.evaluate import flat_error, grid_energy, measure, measure_kernels
 from training.models import TIERS, Conv, build, run_fused
+from training.quality import add_quality
 from training.quantize import from_weights, straighten
 from training.upscalers import open_engine, shuffle
 
@@ -175,39 +175,6 @@ def check_rgb_parity(file: Path, net: torch.nn.Module, scale: int) -> float:
     return share
 
 
-def add_quality(file: Path, manifest: Manifest, sets: Path, clips: Path | None) -> None:
-    """Measure the engine and write the figures into its manifest; an int8 engine is set against its float twin.
-
-    A planes engine has its phases twin's luma to the bit (tests/training), so it gets that one's figures.
-    """
-    phases = file.parent / f"{manifest.name.removesuffix('-planes')}.json"
-    if manifest.name.endswith("-planes") and phases.exists():
-        manifest.quality.update(load_manifest(phases).quality)
-        manifest.save(file.parent)
-        return
-    rgb = "matrix" in manifest.dtypes
-    quality = measure(str(file), sets, clips, perceptual=rgb or manifest.end == "detail")
-    upscaler = open_engine(file)
-    quality["flat_max_error"] = flat_error(upscaler)[0]
-    quality["grid_energy"] = grid_energy(upscaler)
-    if manifest.degradation == "kernels":
-        quality["kernels_psnr_y"] = measure_kernels(upscaler, sets)
-    twin = file.parent / f"{manifest.name.replace('-int8', '-float')}.json"
-    if manifest.precision == "int8" and twin.exists():
-        floats = load_manifest(twin).quality
-        quality["float_psnr_y"] = floats["psnr_y"]
-        losses = [floats["psnr_y"][name] - db for name, db in quality["psnr_y"].items()]
-        losses += [
-            floats["clips"][name]["engine"] - db["engine"]
-            for name, db in quality.get("clips", {}).items()
-            if name in floats.get("clips", {})
-        ]
-        quality["int8_loss_db"] = round(max(losses), 3)
-    manifest.quality.update(quality)
-    manifest.save(file.parent)
-    print(f"{manifest.name}: {quality}")
-
-
 def commit() -> str:
     """The revision of the exporting tree, with a + if training/ differs from it; unknown outside git."""
 
@@ -236,12 +203,12 @@ def main(argv: list[str] | None = None) -> int:
     for path in args.checkpoints:
         try:
             state = checkpoint.load(path) if args.mix is None else mixed(path, args.mix)
-            file, manifest = write_engine(state, args.output, args.engines)
+            _, manifest = write_engine(state, args.output, args.engines)
         except (ParityError, DataError, KeyError, RuntimeError) as error:
             print(f"export stopped: {error}", file=sys.stderr)
             return 1
         if args.sets.is_dir():
-            add_quality(file, manifest, args.sets, args.clips if manifest.degradation == "stream" else None)
+            add_quality(manifest, args.engines, args.sets, args.clips)
     return 0
 
 

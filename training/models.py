@@ -27,7 +27,7 @@ class Tier:
         return 9 * (self.width + self.depth * self.width**2 + self.width * scale**2)
 
 
-TIERS = {"nano": Tier(8, 6), "fast": Tier(16, 7), "balanced": Tier(32, 6), "wide": Tier(64, 10)}
+TIERS = {"nano": Tier(8, 6), "fast": Tier(16, 7), "balanced": Tier(32, 6), "quality": Tier(64, 10)}
 
 
 class RepConv(nn.Module):

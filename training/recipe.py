@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import nn
 
-LADDER = ("nano", "fast", "balanced", "wide")
+LADDER = ("nano", "fast", "balanced", "quality")
 SYSTEMS = ("fast_srgan", "srgan", "srgan_tv", "rrdb_lite", "distil_teacher", "distil_esrgan")
 NAMES = (*LADDER, *SYSTEMS)
 

@@ -44,18 +44,35 @@ def read(file: Path) -> list[onnx.TensorProto]:
 
 @torch.no_grad()
 def fill_ladder(G: Ladder, constants: dict[str, Tensor]) -> None:
-    """graphs.float_convs backwards: each collapsed kernel into its 3x3 branch, the 1x1 branches at zero."""
-    layers: list[RepConv] = [G.head, *G.body, G.tail]  # type: ignore[list-item]
+    """graphs.float_convs backwards: each collapsed kernel into its 3x3 branch, the 1x1 branches at zero.
+
+    A smaller ladder fills a larger one without a change of its function (Net2Net, Chen et al. 2016, arXiv:1511.05641):
+    layers that it lacks, before the tail, start as the identity; channels that it lacks start with their random kernels
+    and are not listened to.
+    """
+    count = sum(name.startswith("w") for name in constants)
+    body = list(G.body)
+    if count - 2 > len(body) or len(constants["b0"]) > len(G.head.bias) + 1:
+        raise KeyError(f"{count} layers of {len(constants['b0'])} channels do not fit")
+    for extra in body[count - 2 :]:
+        assert isinstance(extra, RepConv)
+        extra.weight.copy_(0.5 * extra.identity)  # the identity branch is the other half
+        extra.narrow.zero_()
+    layers: list[RepConv] = [G.head, *body[: count - 2], G.tail]  # type: ignore[list-item]
     for i, layer in enumerate(layers):
         if layer is G.tail and len(constants[f"w{i}"]) != len(layer.weight):
             return  # an engine of another scale: its body is taken, the tail stays an interpolation
         into = 1 / 255 if i == 0 else 1.0
-        out = 255.0 if i + 1 == len(layers) else 1.0
+        out = 255.0 if i + 1 == count else 1.0
         carried = 0 if layer is G.tail else 1  # the row that hands y on
-        layer.narrow.zero_()
-        layer.bias.copy_(constants[f"b{i}"][carried:] / out)
+        bias = constants[f"b{i}"][carried:] / out
         kernel = constants[f"w{i}"][carried:] / (into * out)
-        layer.weight.copy_(kernel - layer.collapse() + layer.weight)
+        rows, columns = kernel.shape[:2]
+        layer.narrow.zero_()
+        layer.bias[:rows] = bias
+        fixed = layer.collapse() - layer.weight
+        layer.weight[:rows] = -fixed[:rows]
+        layer.weight[:rows, :columns] += kernel
     G.tail.weight[:, :1] -= G.skip
 
 

@@ -10,14 +10,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from rtsr.metrics import rgb_to_y
 from training.data import Pair, fingerprint
 from training.loop import to_pixels
 
 
-def taught(pairs: list[Pair], teacher: nn.Module, args: argparse.Namespace, cache: Path) -> list[Pair]:
+def taught(
+    pairs: list[Pair], seen: list[Pair], teacher: nn.Module, args: argparse.Namespace, cache: Path
+) -> list[Pair]:
     """The pairs with the teacher's outputs beside the truth; from `cache` if this teacher has seen these pictures.
 
-    teacher: an RGB generator in evaluation mode. Takes as long as its inference over all pictures: minutes on a CPU.
+    pairs: RGB or luma. seen: the same pictures in RGB, what the teacher is shown. teacher: an RGB generator in
+    evaluation mode. Takes as long as its inference over all pictures: minutes on a CPU.
     """
     weights = hashlib.sha256()
     for tensor in teacher.state_dict().values():
@@ -25,14 +29,18 @@ def taught(pairs: list[Pair], teacher: nn.Module, args: argparse.Namespace, cach
     key = f"{args.degradation}-x{args.scale}-{fingerprint(args.data, 0)}-{weights.hexdigest()[:12]}"
     file = cache / f"taught-{key}.npz"
     if not file.exists():
-        outputs = {str(i): enlarge(teacher, pair.lr) for i, pair in enumerate(pairs)}
+        outputs = {str(i): enlarge(teacher, pair.lr) for i, pair in enumerate(seen)}
         cache.mkdir(parents=True, exist_ok=True)
         part = file.with_suffix(f".{os.getpid()}.part")
         with part.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **outputs)
         part.replace(file)
     with np.load(file) as arrays:
-        return [Pair(pair.hr, pair.lr, arrays[str(i)]) for i, pair in enumerate(pairs)]
+        outputs = (arrays[str(i)] for i in range(len(pairs)))
+        return [
+            Pair(pair.hr, pair.lr, rgb_to_y(output) if pair.hr.ndim == 2 else output)
+            for pair, output in zip(pairs, outputs, strict=True)
+        ]
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ training.train ...
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from training import checkpoint, parallel, recipe
 from training.data import DEGRADATIONS, DataError, Pair, load_pairs, sample
+from training.generators.imdn import open_imdn
 from training.loop import fit
 from training.perceptual import Backbone
 from training.recipe import Recipe, Stage
@@ -47,7 +49,13 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--data", type=Path, default=Path("../shared/data/train"), help="folder of pictures or tar shards")
     p.add_argument("--name", help="folder under runs/; default RECIPE-xSCALE-DEGRADATION, -detail behind it")
     p.add_argument("--init", type=Path, help="checkpoint (layers of equal shape are taken over) or float engine")
-    p.add_argument("--teacher", type=Path, help="checkpoint of the teacher; default: its recipe's own run")
+    p.add_argument(
+        "--teacher",
+        type=Path,
+        help="checkpoint of the recipe's teacher (default: its own run); for a tier of the ladder at x4 clean, the "
+        "weights of a published IMDN (.safetensors)",
+    )
+    p.add_argument("--teacher-share", type=float, help="of a tier's pixel loss, with --teacher; default 0.5")
     p.add_argument("--perceptual", type=Path, help=f"backbone of the content losses; default {PERCEPTUAL}")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     stage = p.add_argument_group("instead of what the recipe's stage says")
@@ -109,6 +117,8 @@ def stages(args: argparse.Namespace) -> list[str]:
 def run_stage(given: argparse.Namespace, name: str) -> bool:
     """One stage from the command line to its last step; True when it is done."""
     chosen, stage, args = settle(given, name)
+    if args.teacher and args.tier in recipe.LADDER:
+        stage = with_teacher(stage, args)
     torch.manual_seed(args.seed)
     G = chosen.generator(args.scale)
     init = args.init or (run_folder(given, "fidelity") / "last.pt" if name == "detail" else None)
@@ -123,7 +133,8 @@ def run_stage(given: argparse.Namespace, name: str) -> bool:
     if helpers.teacher is not None and stage.losses.teacher:
         from training.teach import taught
 
-        train = taught(train, helpers.teacher, args, Path("runs/cache"))
+        seen = train if chosen.channels == 3 else pairs_of(args, 3)[0]
+        train = taught(train, seen, helpers.teacher, args, Path("runs/cache"))
     kind = Fidelity if name == "fidelity" else Detail
     return fit(kind(G, stage, args.steps, args.scale, helpers), train, val, run_folder(given, name), args)
 
@@ -165,8 +176,10 @@ def open_backbone(file: Path | None, stage: Stage) -> Backbone | None:
 
 def open_teacher(args: argparse.Namespace, chosen: Recipe, stage: Stage) -> nn.Module | None:
     """The frozen teacher of a recipe that has one. Raises DataError if its checkpoint is missing."""
-    if not chosen.teacher or not (stage.losses.teacher or stage.losses.teacher_features):
+    if not (stage.losses.teacher or stage.losses.teacher_features):
         return None
+    if args.tier in recipe.LADDER:
+        return open_imdn(args.teacher)
     file = args.teacher or Path("runs") / f"{chosen.teacher}-x{args.scale}-{args.degradation}" / "last.pt"
     if not file.exists():
         raise DataError(f"the teacher {file} is missing: run training.train {chosen.teacher} first, or give --teacher")
@@ -174,6 +187,15 @@ def open_teacher(args: argparse.Namespace, chosen: Recipe, stage: Stage) -> nn.M
     warm_start(teacher, checkpoint.load(file)["ema"])
     args.teacher = file
     return teacher.eval().requires_grad_(False)
+
+
+def with_teacher(stage: Stage, args: argparse.Namespace) -> Stage:
+    """The stage of a tier whose pixel loss is shared between the truth and a teacher's outputs."""
+    if (args.scale, args.degradation) != (4, "clean"):
+        raise DataError("--teacher is a net for clean x4 pictures: it cannot teach another scale or degradation")
+    share = 0.5 if args.teacher_share is None else args.teacher_share
+    args.teacher_share = share
+    return replace(stage, losses=replace(stage.losses, l1=(1 - share) * stage.losses.l1, teacher=share))
 
 
 def warm_start(G: nn.Module, weights: dict[str, Tensor]) -> None:
@@ -191,6 +213,8 @@ def command(args: dict) -> str:
         return f"{trained}; training.quantize --steps {args['steps']} --lr {args['lr']}"
     keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
+    if args.get("teacher_share"):
+        flags += f" --teacher {Path(args['teacher']).name} --teacher-share {args['teacher_share']}"
     flags += " --stage detail" if args.get("stage") == "detail" else ""
     flags += f" --init {args['init']}" if args.get("init") else ""
     flags += f"; training.export --mix {args['mix']}" if args.get("mix") else ""

@@ -145,7 +145,7 @@ def test_clip_figures(tmp_path: Path) -> None:
     clip = np.stack([np.roll(still, 2 * i, axis=1) for i in range(4)])
     (tmp_path / "clip_a.mkv").write_bytes(coded(clip, "libx264", 10))
     found = clips.measure_clips(lambda y: imresize(y, 2), 2, tmp_path)
-    assert found.keys() == {"clip crf23", "clip crf28"}
-    row = found["clip crf23"]
-    assert row["engine"] == row["bicubic"] > found["clip crf28"]["bicubic"]
+    assert found.keys() == {"clip x264 crf23", "clip x264 crf28", "clip x265 crf28"}
+    row = found["clip x264 crf23"]
+    assert row["engine"] == row["bicubic"] > found["clip x264 crf28"]["bicubic"]
     assert {"engine_tof", "bicubic_tof", "lanczos_tof"} <= row.keys()

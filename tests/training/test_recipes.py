@@ -168,11 +168,11 @@ def test_teacher_is_cached_and_its_checkpoint_is_asked_for(tmp_path: Path, monke
     from training.generators import ThinRRDBNet
 
     teacher, data = ThinRRDBNet(4, 8, 8, 1).eval(), pairs("distil_esrgan")
-    first = taught(data, teacher, args, tmp_path / "cache")
+    first = taught(data, data, teacher, args, tmp_path / "cache")
     assert first[0].teacher is not None
     assert first[0].teacher.shape == first[0].hr.shape
     monkeypatch.setattr("training.teach.enlarge", None)  # the second time nothing is computed
-    again = taught(data, teacher, args, tmp_path / "cache")
+    again = taught(data, data, teacher, args, tmp_path / "cache")
     np.testing.assert_array_equal(first[1].teacher, again[1].teacher)
 
 

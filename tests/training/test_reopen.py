@@ -11,6 +11,7 @@ pytest.importorskip("openvino")
 
 from training import checkpoint, export, recipe, train  # noqa: E402
 from training.data import DataError  # noqa: E402
+from training.models import Ladder  # noqa: E402
 from training.reopen import take_over  # noqa: E402
 
 
@@ -59,11 +60,29 @@ def test_a_ladder_takes_the_body_of_another_scale(tmp_path: Path) -> None:
     torch.testing.assert_close(G(y), untrained(y))  # the tail is still the interpolation
 
 
+@pytest.mark.parametrize(("width", "depth"), [(8, 9), (12, 6), (16, 7)])
+def test_a_larger_ladder_starts_as_the_same_function(width: int, depth: int, tmp_path: Path) -> None:
+    state = trained_state("nano")
+    file, _ = export.write_engine(state, "phases", tmp_path)
+    trained = recipe.load("nano").generator(4)
+    trained.load_state_dict(state["ema"])
+    G, y = Ladder(width, depth, 4), torch.rand(2, 1, 24, 24)
+
+    take_over(G, file, y)
+
+    torch.testing.assert_close(G(y), trained(y), atol=1e-5, rtol=0)
+    G(y).square().mean().backward()
+    assert all(layer.weight.grad is not None and layer.weight.grad.any() for layer in (*G.body, G.tail))
+    assert G.tail.weight.grad[:, 8:].any() or width == 8  # the new channels are about to be listened to
+
+
 def test_only_float_engines_of_the_same_net_are_taken(tmp_path: Path) -> None:
     file, _ = export.write_engine(trained_state("nano"), "phases", tmp_path)
     x = torch.zeros(1, 1, 8, 8)
     with pytest.raises(DataError, match="not a float engine of this architecture"):
-        take_over(recipe.load("fast").generator(4), file, x)
+        take_over(Ladder(8, 5, 4), file, x)
+    with pytest.raises(DataError, match="not a float engine of this architecture"):
+        take_over(Ladder(6, 6, 4), file, x)
     with pytest.raises(DataError, match="not a float engine of this architecture"):
         take_over(recipe.load("nano").generator(4), Path("engines/nano-x4-clean-int8.onnx"), x)
     (broken := tmp_path / "broken.onnx").write_bytes(b"\xff" * 100)

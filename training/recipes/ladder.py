@@ -1,4 +1,4 @@
-"""The ladder: nano, fast, balanced, and a wide teacher of the same family. Luma only, re-parameterised, L1 then MSE."""
+"""The ladder: nano, fast, balanced, quality. Luma only, re-parameterised, L1 then MSE."""
 
 from functools import partial
 
@@ -6,7 +6,7 @@ from training.models import TIERS, build
 from training.recipe import Losses, Recipe, Stage
 
 # Detail end: the discriminator is kept small and its term weak, or it runs away from so small a generator.
-ADVERSARIAL = {"nano": 2e-3, "fast": 5e-3, "balanced": 5e-3, "wide": 5e-3}
+ADVERSARIAL = {"nano": 2e-3, "fast": 5e-3, "balanced": 5e-3, "quality": 5e-3}
 
 
 def tier(name: str) -> Recipe:
