@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any
 
 from rtsr import job
@@ -20,6 +20,7 @@ from rtsr.options import Options
 from rtsr.pictures.enlarge import engine_shape
 from rtsr.pictures.job import EngineShelf, for_pictures, upscale_picture
 from rtsr.pictures.read import picture_size
+from rtsr.processes import start_worker
 
 DONE, SKIPPED, FAILED = "done", "skipped", "failed"
 _ENDING_S = 10.0  # for a worker to leave its job in order
@@ -134,7 +135,7 @@ def _plain(quiet: bool) -> Iterator[Display]:
 
 @dataclass(slots=True)
 class _Worker:
-    process: Any
+    process: SpawnProcess
     connection: Connection
     item: Item | None = None
 
@@ -142,7 +143,7 @@ class _Worker:
 def _in_processes(items: list[Item], options: Options, jobs: int, each: Callable[[Outcome], None]) -> None:
     """A process each, so that one that the system kills takes nothing with it but the file in work."""
     waiting = list(reversed(items))
-    workers = [_Worker(*_started(options)) for _ in range(jobs)]
+    workers = [_Worker(*start_worker(_work, options)) for _ in range(jobs)]
     try:
         for worker in workers:
             _give(worker, waiting)
@@ -151,7 +152,7 @@ def _in_processes(items: list[Item], options: Options, jobs: int, each: Callable
             for worker in (worker for worker in busy if worker.connection in ready):
                 each(_outcome(worker))
                 if worker.process.exitcode is not None:
-                    worker.process, worker.connection = _started(options)
+                    worker.process, worker.connection = start_worker(_work, options)
                 _give(worker, waiting)
     finally:
         for worker in workers:
@@ -172,29 +173,6 @@ def _outcome(worker: _Worker) -> Outcome:
     except (EOFError, OSError):
         worker.process.join()
         return _killed(worker)
-
-
-def _started(options: Options) -> tuple[Any, Connection]:
-    context = multiprocessing.get_context("spawn")  # threads of the runtimes do not survive a fork
-    here, there = context.Pipe()
-    process = context.Process(target=_work, args=(there, options), daemon=False)
-    with _unheard(signal.SIGINT):  # inherited: Ctrl-C reaches the whole group, and is the caller's to act on
-        process.start()
-    there.close()  # so that its end is seen here
-    return process, here
-
-
-@contextmanager
-def _unheard(number: signal.Signals) -> Iterator[None]:
-    """Hold a signal back; what comes meanwhile comes afterwards."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _give(worker: _Worker, waiting: list[Item]) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -16,6 +15,7 @@ from queue import SimpleQueue
 
 from rtsr.devices import Device
 from rtsr.errors import RtsrError
+from rtsr.processes import start_worker
 from rtsr.segment_board import SegmentBoard
 from rtsr.segment_worker import SegmentEncoder, SegmentJob, SegmentResult
 from rtsr.sources.cuts import Cut
@@ -157,34 +157,14 @@ class _Worker:
         self._pipe.close()
 
     def _start(self) -> None:
-        spawn = multiprocessing.get_context("spawn")  # a fork would share what CUDA and OpenVINO hold
-        self._pipe, theirs = spawn.Pipe()
-        name = f"rtsr-{self.device.name}"
-        self._process = spawn.Process(
-            target=_serve, args=(theirs, self._job, self._folder, self.device), name=name, daemon=True
-        )
-        with _deaf_to_interrupts():
-            self._process.start()
-        theirs.close()
+        orders = (self._job, self._folder, self.device)
+        self._process, self._pipe = start_worker(_serve, *orders, name=f"rtsr-{self.device.name}", daemon=True)
 
 
 def _heard(workers: list[_Worker]) -> list[_Worker]:
     """Those that have something to say, after waiting for it for a moment."""
     ready = set(wait([source for worker in workers for source in worker.heard_by], _TELL_EVERY_S))
     return [worker for worker in workers if ready.intersection(worker.heard_by)]
-
-
-@contextmanager
-def _deaf_to_interrupts() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal; workers are ended by the one that started them."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by what is started here
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _how(exitcode: int | None) -> str:

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from rtsr.batch import DONE, FAILED, SKIPPED, Outcome, in_order, run, still_to_do
 from rtsr.display import clock_time
-from rtsr.errors import ConfigError, RtsrError, SourceError
+from rtsr.errors import ConfigError, Interrupted, RtsrError, SourceError
 from rtsr.folders import Item, find, is_file_name, is_many, pair
 from rtsr.options import Options
 from rtsr.watch import Watch, watch
@@ -64,12 +64,6 @@ class FilesFailedError(RtsrError):
     """Some of many files failed; the others are done."""
 
 
-class StoppedError(RtsrError):
-    """Ctrl-C or a polite kill while many files were in work."""
-
-    exit_code = 130
-
-
 def upscale_many(
     names: list[str],
     output: Path,
@@ -108,7 +102,7 @@ def upscale_many(
         except KeyboardInterrupt:
             tally.print_table()
             done = f"{tally.counts[DONE]} of {len(todo)} files"
-            raise StoppedError(f"interrupted after {done}; the same command with --skip-existing goes on") from None
+            raise Interrupted(f"interrupted after {done}; the same command with --skip-existing goes on") from None
     tally.print_table()
     if as_json:
         print(json.dumps(tally.as_dict()))
@@ -144,7 +138,7 @@ def _watch(names: list[str], output: Path, options: Options, many: Many, tally: 
     except KeyboardInterrupt:
         if is_working:
             tally.print_table()
-            raise StoppedError("interrupted; the same command goes on where it stopped") from None
+            raise Interrupted("interrupted; the same command goes on where it stopped") from None
 
 
 def _make(folder: Path) -> None:
