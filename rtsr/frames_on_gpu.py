@@ -8,15 +8,15 @@ from typing import Any, cast
 import numpy as np
 
 from rtsr.backends.cuda.nv12 import Surface
-from rtsr.frames import FrameBatch
+from rtsr.frames import Frame, FrameBatch
 from rtsr.pixels import PixelFormat
 
 Planes = tuple[np.ndarray, np.ndarray]
 
 
 class PictureOnGpu:
-    """A decoded picture on a GPU. surface: where; gpu: which, as CUDA counts; owner: what keeps the memory from being
-    used again; download: makes y (1, H, W) and uv (2, h, w) of it."""
+    """A picture on a GPU, decoded or finished. surface: where; gpu: which, as CUDA counts; owner: what keeps the memory
+    from being used again; download: makes y (1, H, W) and uv (2, h, w) of it."""
 
     def __init__(self, surface: Surface, gpu: int, owner: object, download: Callable[[], Planes]):
         self.surface, self.gpu = surface, gpu
@@ -36,11 +36,11 @@ class PictureOnGpu:
         return cast(np.ndarray, y), cast(np.ndarray, _PlanesOnGpu(self, 1, (2, down, across), pixels.dtype))
 
 
-def picture_on_gpu(batch: FrameBatch, gpu: int) -> PictureOnGpu | None:
-    """What a batch of one picture holds, if that lies on this GPU, whole."""
-    y, uv = cast(Any, batch.y), cast(Any, batch.uv)
+def picture_on_gpu(one: FrameBatch | Frame, gpu: int | None = None) -> PictureOnGpu | None:
+    """What a frame, or a batch of one, holds if that lies on this GPU (None: on any), whole."""
+    y, uv = cast(Any, one.y), cast(Any, one.uv)
     if isinstance(y, _PlanesOnGpu) and isinstance(uv, _PlanesOnGpu) and y.picture is uv.picture:
-        return y.picture if y.picture.gpu == gpu else None
+        return y.picture if gpu in (None, y.picture.gpu) else None
     return None
 
 

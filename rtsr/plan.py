@@ -20,6 +20,7 @@ from rtsr.frames import Frame, FrameBatch, VideoSpec
 from rtsr.memory import memory_needed
 from rtsr.options import Options
 from rtsr.preparation import Job, expected_frames, prepared
+from rtsr.sinks.nvenc import gpu_of
 from rtsr.sinks.video import EncodedVideo
 from rtsr.sources.cuts import SEGMENT_S
 from rtsr.sources.file import FileSource
@@ -124,8 +125,8 @@ class _Sample:
         job = self._job
         for frame in batch.frames():
             if self._video is None:
-                fmt = job.encoder.segment_format
-                self._video = EncodedVideo(self._file, fmt, job.source.spec, job.size, job.encoder, frame.pts)
+                fmt, gpu = job.encoder.segment_format, gpu_of(frame, job.encoder, job.size)
+                self._video = EncodedVideo(self._file, fmt, job.source.spec, job.size, job.encoder, frame.pts, gpu)
                 self._warm_at = time.perf_counter()
             if self.frames == WARM_UP:
                 self._warm_at = time.perf_counter()

@@ -15,6 +15,7 @@ from rtsr.backends.switching import maker, open_for_job
 from rtsr.backends.tiling import TilingEngine
 from rtsr.devices import check_backend
 from rtsr.disk import copied_bytes, estimate, require_room
+from rtsr.encode_on_gpu import leaves_on_gpu
 from rtsr.errors import ConfigError
 from rtsr.frames import VideoSpec
 from rtsr.memory import available_bytes, memory_needed, parts_to_fit
@@ -142,6 +143,8 @@ def prepared(
         with closing(TilingEngine(opened, notice, parts)) as engine:
             if engine.gpu is not None and (why_not := source.decode_on_gpu(engine.gpu)):
                 notices.append(f"the video is decoded on the CPU, not on the GPU: {why_not}")
+            if why_not := leaves_on_gpu(engine, encoder, spec, size):
+                notices.append(f"{encoder.name} gets its pictures through memory, not on the GPU: {why_not}")
             needed = memory_needed(spec, size, encoder, engine)
             if room is not None and needed > room:
                 notices.append(f"the job may need {needed >> 20} MB of memory and {room >> 20} MB are free")

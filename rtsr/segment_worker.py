@@ -25,6 +25,7 @@ from pathlib import Path
 from rtsr import pipeline
 from rtsr.backends import EngineChoice, open_engine
 from rtsr.backends.tiling import TilingEngine
+from rtsr.encode_on_gpu import leaves_on_gpu
 from rtsr.errors import ConfigError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.journal import Segment
@@ -150,6 +151,7 @@ class SegmentEncoder:
             room = available_bytes()
             parts = parts_to_fit(opened, spec, room // self._job.workers if room is not None else None)
             self._engine = TilingEngine(opened, self._notices.append, parts)
+            leaves_on_gpu(self._engine, self._job.encoder, spec, self._job.size)  # the job has said why, where not
         return self._engine
 
 
@@ -171,7 +173,7 @@ class _OneSegment:
     def write(self, batch: FrameBatch) -> None:
         for frame in batch.frames():
             if self._file is None:
-                self._file = SegmentFile(self._path, self._spec, self._job.size, self._job.encoder, frame.pts)
+                self._file = SegmentFile(self._path, self._spec, self._job.size, self._job.encoder, frame)
             self._file.write(frame)
             self.pts.append(frame.pts)
 

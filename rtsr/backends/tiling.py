@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
 
@@ -52,6 +53,10 @@ class TilingEngine:
         self.gpu: int | None = getattr(engine, "gpu", None)  # whose decoded pictures it takes as they lie there
         self._engine, self._notice = engine, notice
         self._parts = parts
+
+    def leave_on_gpu(self) -> None:
+        """See TensorRtEngine.leave_on_gpu(); for an engine whose gpu is not None. Tiles are put together in memory."""
+        cast(Any, self._engine).leave_on_gpu()
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         if not self._parts:

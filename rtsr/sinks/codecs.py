@@ -39,7 +39,8 @@ class Codec:
 
     params: the option that holds its own settings, if it carries HDR10 metadata there. pix_fmts: of those that FFmpeg
     lists, the ones to use; all for an empty tuple. alpha: whether it keeps alpha where it lists formats that have it.
-    captions: whether it writes the closed captions that come with a picture.
+    captions: whether it writes the closed captions that come with a picture. on_gpu: whether it takes pictures that lie
+    on an NVIDIA GPU.
     """
 
     quality: str | None = None
@@ -55,9 +56,12 @@ class Codec:
     pix_fmts: tuple[str, ...] = ()
     alpha: bool = True
     captions: bool = False
+    on_gpu: bool = False
 
 
-_NVENC = Codec("cq", 51, 21, "preset", _NVENC_PRESETS, "p4", fixed=(("rc", "vbr"),), bitrate=True, captions=True)
+_NVENC = Codec(
+    *("cq", 51, 21, "preset", _NVENC_PRESETS, "p4"), fixed=(("rc", "vbr"),), bitrate=True, captions=True, on_gpu=True
+)
 _X264 = Codec("crf", 51, 18, "preset", _PRESETS, "veryfast", bitrate=True, params="x264-params", captions=True)
 CODECS = {
     "libx264": _X264,

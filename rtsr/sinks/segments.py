@@ -9,6 +9,7 @@ from pathlib import Path
 from rtsr.frames import Frame, FrameBatch, VideoSpec
 from rtsr.journal import Journal, Segment, sha256_of
 from rtsr.sinks.encoding import Encoder
+from rtsr.sinks.nvenc import gpu_of
 from rtsr.sinks.video import EncodedVideo
 from rtsr.sinks.writing import says_what_failed
 from rtsr.sources.cuts import segment_slot
@@ -20,14 +21,15 @@ def segment_file(index: int, encoder: Encoder) -> str:
 
 
 class SegmentFile:
-    """One segment on its way to the disk. first_pts: of its first frame. Raises SinkError, ConfigError."""
+    """One segment on its way to the disk. first: its first frame, to be written next. Raises SinkError, ConfigError."""
 
-    def __init__(self, path: Path, spec: VideoSpec, size: tuple[int, int], encoder: Encoder, first_pts: int):
-        self._path, self._first_pts = path, first_pts
+    def __init__(self, path: Path, spec: VideoSpec, size: tuple[int, int], encoder: Encoder, first: Frame):
+        self._path, self._first_pts = path, first.pts
         self._last: tuple[int, int] = (0, 0)  # pts and duration
         self._frames = 0
         with says_what_failed(path):
-            self._video = EncodedVideo(path, encoder.segment_format, spec, size, encoder, first_pts)
+            gpu = gpu_of(first, encoder, size)
+            self._video = EncodedVideo(path, encoder.segment_format, spec, size, encoder, first.pts, gpu)
 
     def write(self, frame: Frame) -> None:
         with says_what_failed(self._path):
@@ -95,7 +97,7 @@ class SegmentWriter:
                 self.finish()
                 self._before_segment()
                 path = self._journal.folder / segment_file(len(self._journal.segments), self._encoder)
-                self._segment = SegmentFile(path, self._spec, self._size, self._encoder, frame.pts)
+                self._segment = SegmentFile(path, self._spec, self._size, self._encoder, frame)
                 self._slot = slot
             self._segment.write(frame)
 

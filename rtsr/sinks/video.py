@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
@@ -17,6 +20,7 @@ from rtsr.errors import ConfigError
 from rtsr.frames import Frame, VideoSpec
 from rtsr.sinks.codecs import CODECS, CONTAINERS, MPEGTS_CODECS
 from rtsr.sinks.encoding import Encoder
+from rtsr.sinks.nvenc import GpuPictures
 from rtsr.sinks.pictures import PictureMaker, with_captions
 from rtsr.sinks.tags import muxer_options
 from rtsr.sources.media import ffmpeg_path
@@ -31,7 +35,9 @@ class EncodedVideo:
     """Frames into one video-only file (or memory), packets in decoding order.
 
     spec: of the input; the video has `size` (width, height) and keeps the rest. origin: pts that becomes zero.
-    Everything that can fail before the first frame fails here: raises ConfigError for a codec that does not open.
+    gpu: where the first frame lies, for an encoder that reads it there (nvenc.gpu_of()); those that come in memory are
+    uploaded. Everything that can fail before the first frame fails here: raises ConfigError for a codec that does not
+    open. With a gpu it opens with the first frame, which tells FFmpeg where the frames are, and fails there.
     """
 
     def __init__(
@@ -42,33 +48,44 @@ class EncodedVideo:
         size: tuple[int, int],
         encoder: Encoder,
         origin: int = 0,
+        gpu: int | None = None,
     ):
-        self._spec, self._origin, self._encoder = spec, origin, encoder
+        self._on_gpu = None if gpu is None else GpuPictures(gpu, encoder.pixels)
+        if self._on_gpu is not None:
+            encoder = replace(encoder, pix_fmt=self._on_gpu.layout)
+        self._spec, self._origin, self._encoder, self._fmt = spec, origin, encoder, fmt
+        self._size = size
         self._pictures = PictureMaker(spec.color, spec.height, encoder, size)
         file = ffmpeg_path(target) if isinstance(target, Path) else target
         self._container = av.open(file, "w", format=fmt, options=muxer_options(fmt, None))
         try:
             self._stream = self._add_stream(fmt, size)
-            self._open_encoder()
-            self._write_header(fmt)
+            if self._on_gpu is None:
+                self._open_encoder()
         except BaseException:
             self.abandon()
             raise
 
     def write(self, frame: Frame) -> None:
-        self._mux(self._stream.encode(self._picture(frame)))
+        picture = self._picture(frame)
+        packets = self._stream.encode(picture) if self._stream.codec_context.is_open else self._open_encoder(picture)
+        self._mux(packets)
 
     def finish(self) -> None:
         """Flush the encoder and close the file."""
         self._mux(self._stream.encode(None))
-        self._container.close()
+        self._close()
 
     def abandon(self) -> None:
         """Close without flushing; what was written is of no use."""
+        with suppress(OSError, ValueError):  # the trailer of a file that is thrown away
+            self._close()
+
+    def _close(self) -> None:
         try:
             self._container.close()
-        except (OSError, ValueError):
-            return  # the trailer of a file that is thrown away
+        finally:
+            vars(self).pop("_stream", None)  # the encoder goes now, and its hold on pictures and on the GPU with it
 
     def _add_stream(self, fmt: str, size: tuple[int, int]) -> av.video.stream.VideoStream:
         spec, encoder, name = self._spec, self._encoder, self._encoder.name
@@ -87,7 +104,7 @@ class EncodedVideo:
         context.flags |= _FRAME_DURATION
         context.thread_type = "AUTO"  # frame threads: PyAV's default slices a frame and waits at each (55 -> 66 fps)
         context.time_base = spec.time_base  # pts go through unchanged, so VFR stays VFR
-        context.pix_fmt = encoder.pix_fmt
+        context.pix_fmt = encoder.pix_fmt if self._on_gpu is None else self._on_gpu.pix_fmt
         if encoder.bitrate is not None:
             context.bit_rate = encoder.bitrate
         context.colorspace, context.color_range = encoder.color.colorspace, encoder.color.range
@@ -100,11 +117,26 @@ class EncodedVideo:
             stream.set_display_rotation(spec.rotation)
         return stream
 
-    def _open_encoder(self) -> None:
+    def _open_encoder(self, picture: av.VideoFrame | None = None) -> list[av.Packet]:
+        """Open the encoder, then the file. picture: the first; FFmpeg takes from it where those on a GPU lie."""
         name, context = self._encoder.name, self._stream.codec_context
         os.environ.setdefault("SVT_LOG", "1")  # errors only: SVT-AV1 prints its settings to stderr otherwise
+        packets: list[av.Packet] = []
+        with self._says_why_it_does_not_open():
+            if picture is None:
+                context.open(strict=False)
+            else:
+                packets = self._stream.encode(picture)
+        if unknown := [key for key in context.options if key != "chroma_sample_location"]:
+            raise ConfigError(f"{name} has no option {' and no option '.join(unknown)}; see ffmpeg -h encoder={name}")
+        self._write_header(self._fmt)
+        return packets
+
+    @contextmanager
+    def _says_why_it_does_not_open(self) -> Iterator[None]:
+        name, context = self._encoder.name, self._stream.codec_context
         try:
-            context.open(strict=False)
+            yield
         except av.error.PermissionError as error:
             raise ConfigError(f"encoder {name} did not open: no usable GPU or driver ({error})") from error
         except av.error.FFmpegError as error:
@@ -114,8 +146,6 @@ class EncodedVideo:
                     f"{name} takes no odd sizes ({size}); choose --codec ffv1 or libvpx-vp9, or another --scale"
                 ) from error
             raise ConfigError(f"encoder {name} did not open with these settings at {size}: {error}") from error
-        if unknown := [key for key in context.options if key != "chroma_sample_location"]:
-            raise ConfigError(f"{name} has no option {' and no option '.join(unknown)}; see ffmpeg -h encoder={name}")
 
     def _write_header(self, fmt: str) -> None:
         try:
@@ -125,7 +155,13 @@ class EncodedVideo:
 
     def _picture(self, frame: Frame) -> av.VideoFrame:
         """A picture with nothing of the frame's but its pixels and its time."""
-        picture = self._pictures.make(frame)
+        there = None if self._on_gpu is None else self._on_gpu.of(frame)
+        if there is not None and self._on_gpu is not None and (there.surface.width, there.surface.height) == self._size:
+            picture = self._on_gpu.make(there)
+            color = self._encoder.color
+            picture.colorspace, picture.color_range = color.colorspace, color.range
+        else:
+            picture = self._pictures.make(frame)
         if frame.captions is not None and CODECS[self._encoder.name].captions:
             picture = with_captions(picture, frame.captions)
         picture.pts, picture.time_base = frame.pts - self._origin, frame.time_base
