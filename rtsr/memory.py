@@ -41,7 +41,7 @@ def memory_needed(spec: VideoSpec, size: tuple[int, int], encoder: Encoder, engi
     encoded = frame_bytes(encoder.pixels, *size)
     return round(
         _BASE
-        + _RUNTIME.get(engine.backend, 0)
+        + sum(_RUNTIME.get(backend, 0) for backend in {each.backend for each in _engines(engine)})
         + _DECODER * small
         + _QUEUED * enlarged
         + ENCODER_FRAMES.get(encoder.name, _ENCODER_FRAMES) * encoded
@@ -50,7 +50,9 @@ def memory_needed(spec: VideoSpec, size: tuple[int, int], encoder: Encoder, engi
 
 
 def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
-    """What a backend holds for frames of this size while several are in flight."""
+    """What a backend holds for frames of this size while several are in flight; two do where one stands by."""
+    if len(several := _engines(engine)) > 1:
+        return sum(engine_bytes(each, spec) for each in several)
     path = engines_folder() / f"{engine.name}.json"
     if not path.is_file():  # interpolation
         return 0
@@ -61,6 +63,12 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1
     results = (streams + (engine.backend == "openvino")) * engine.scale**2 * spec.pixels.dtype.itemsize
     return spec.width * spec.height * spec.pixels.full_planes * (results + streams * _activations(manifest))
+
+
+def _engines(engine: Engine) -> list[Engine]:
+    """Those that really work, of one that hands its work on."""
+    inner = getattr(engine, "engines", None)
+    return [each for one in inner for each in _engines(one)] if inner else [engine]
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:

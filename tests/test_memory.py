@@ -12,6 +12,8 @@ import pytest
 from commands import environment
 
 from rtsr.backends import EngineChoice, open_engine
+from rtsr.backends.switching import SwitchingEngine
+from rtsr.backends.tiling import TilingEngine
 from rtsr.frames import VideoSpec
 from rtsr.memory import available_bytes, engine_bytes, memory_needed, parts_to_fit
 from rtsr.sinks.encoding import Encoding
@@ -79,3 +81,13 @@ def test_a_frame_is_cut_until_it_fits() -> None:
         assert parts_to_fit(engine, spec, None) == parts_to_fit(engine, spec, 2 * needed) == 0
         assert parts_to_fit(engine, spec, needed) == 1  # one frame at a time
         assert parts_to_fit(engine, spec, needed // 4) == 4
+
+
+def test_an_engine_that_stands_by_takes_memory_too() -> None:
+    """What works while another's plan is built is not free again before the job ends."""
+    spec = VideoSpec(1280, 720, Fraction(1, 24))
+    first, better = (open_engine(EngineChoice(2, model, "stream", "openvino")) for model in ("nano", "fast"))
+    both = engine_bytes(first, spec) + engine_bytes(better, spec)
+    with closing(SwitchingEngine(first, better, lambda not_wanted: None, lambda pts: 0)) as engine:
+        assert engine_bytes(engine, spec) == engine_bytes(TilingEngine(engine), spec) == both
+        assert parts_to_fit(engine, spec, 2 * both) == 0 and parts_to_fit(engine, spec, 2 * both - 2) == 1

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from rtsr.backends.tiling import TilingEngine
 from rtsr.errors import ConfigError, EngineError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.job import Progress
+from rtsr.live.stream import TIME_BASE
+from rtsr.live.tiers import ladder, open_live
 from rtsr.sinks.encoding import Encoding
 
 RATE, SECONDS = 6, 35
@@ -302,3 +305,40 @@ def test_tensorrt_rtx_is_waited_for(package: TensorRt, monkeypatch: pytest.Monke
     with closing(open_for_job(choice, spec, lambda pts: 0, False, print)) as engine:
         assert not isinstance(engine, SwitchingEngine)
     assert package.builds == 1
+
+
+def test_live_does_not_wait_for_a_plan(package: TensorRt) -> None:
+    """The CPU's engine works until the plan is there, then TensorRT from the next frame on; each size has a plan of its
+    own, and a tier is compared by what the engine costs that it will run on."""
+    may_build, said = threading.Event(), list[str]()
+    package.step = lambda: may_build.wait(20) or None
+    (tier,) = ladder(EngineChoice(2, "repeat", "stream", "tensorrt"), said.append)
+    with closing(tier):
+        for height in (32, 48):
+            may_build.clear()
+            tier.prepare((height, 64))
+            assert tier.is_ready((height, 64)) and tier.backend == "openvino"
+            small = FrameBatch(
+                np.full((1, 1, height, 64), 7, np.uint8), np.full((1, 2, height // 2, 32), 9, np.uint8), (5,), TIME_BASE
+            )
+            assert (tier.infer(small).y == 7).all() and tier.backend == "openvino"
+            tier.first_cost_ms = 1e9
+            may_build.set()
+            tier._engine._thread.join(timeout=20)  # type: ignore[union-attr]
+            assert tier.first_cost_ms < 1e9
+            assert (tier.infer(replace(small, pts=(6,))).y == 7).all() and tier.backend == "tensorrt"
+    assert package.builds == 2
+    assert [sentence.split(" ")[2] for sentence in said] == ["works", "takes"] * 2
+
+
+def test_plans_are_built_one_at_a_time(package: TensorRt) -> None:
+    may_build = threading.Event()
+    package.step = lambda: may_build.wait(20) or None
+    choice = EngineChoice(2, "repeat", "stream", "tensorrt")
+    tiers = [open_live(choice, (height, 64)) for height in (32, 40, 48)]
+    tiers.pop().close()  # it has not had its turn
+    may_build.set()
+    for engine in tiers:
+        engine._thread.join(timeout=20)  # type: ignore[attr-defined]
+        engine.close()
+    assert package.builds == 2

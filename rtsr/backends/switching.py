@@ -38,13 +38,14 @@ class SwitchingEngine:
         self._last_slot: int | None = None
         self._switched_at: int | None = None  # pts
         self._error: BaseException | None = None
+        self.engines = first, better  # both hold memory
         self._is_ready, self._not_wanted = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._work, name="rtsr-build", daemon=True)
         self._thread.start()
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         self._advance(batch)
-        return (self._first if self._switched_at is None else self._better).infer(batch)
+        return self.at_work.infer(batch)
 
     def stream(self, batches: Iterable[FrameBatch]) -> Iterator[FrameBatch]:
         upstream, held = iter(batches), list[FrameBatch]()
@@ -72,6 +73,11 @@ class SwitchingEngine:
         self._thread.join()
         self._first.close()
         self._better.close()
+
+    @property
+    def at_work(self) -> Engine:
+        """Which of the two the next frame of this segment goes to."""
+        return self._first if self._switched_at is None else self._better
 
     def made_by(self, pts: int) -> str:
         """Backend and engine that a frame was made by."""
@@ -106,6 +112,11 @@ def described(engine: Engine) -> str:
     return f"{engine.backend} {engine.name}"
 
 
+def at_work(engine: Engine) -> Engine:
+    """What a frame goes to now: the engine itself, or one of two."""
+    return engine.at_work if isinstance(engine, SwitchingEngine) else engine
+
+
 def maker(engine: Engine) -> Callable[[int], str]:
     """What tells of a pts which backend and engine made it."""
     return engine.made_by if isinstance(engine, SwitchingEngine) else lambda pts: described(engine)
@@ -118,11 +129,13 @@ def open_for_job(
     wait: bool,
     notice: Callable[[str], None],
     building: Callable[[float], None] = lambda share: None,
+    ready: Callable[[Engine], None] = lambda engine: None,
 ) -> Engine:
     """open_engine(), and for TensorRT what becomes of a film whose plan is not built yet.
 
     It is built before the first frame if `wait`, or if that takes no more than a second; else while the best engine
-    for CPUs works. building: gets the share that is done while the film waits. Raises ConfigError, EngineError.
+    for CPUs works. building: gets the share that is done while the film waits. ready: called with the engine once its
+    plan is there, in the thread that built it, if that takes over later. Raises ConfigError, EngineError.
     """
     opened = open_engine(choice, notice)
     if opened.backend != "tensorrt":
@@ -150,10 +163,15 @@ def open_for_job(
         opened.close()
         raise
     notice(f"{described(first)} works while {opened.package} builds its plan, which then takes over")
+
+    def get_ready(not_wanted: threading.Event) -> None:
+        opened.make_plan(picture, cancelled=not_wanted)
+        ready(opened)
+
     return SwitchingEngine(
         first,
         opened,
-        lambda not_wanted: opened.make_plan(picture, cancelled=not_wanted),
+        get_ready,
         slot,
         notice,
         must=choice.backend != "auto",

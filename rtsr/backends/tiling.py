@@ -51,6 +51,7 @@ class TilingEngine:
         self.name, self.sha256 = engine.name, engine.sha256
         self.backend, self.scale = engine.backend, engine.scale
         self.gpu: int | None = getattr(engine, "gpu", None)  # whose decoded pictures it takes as they lie there
+        self.engines = (engine,)  # which hold memory
         self._engine, self._notice = engine, notice
         self._parts = parts
 

@@ -7,7 +7,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,8 @@ def ready_plan(
     """
     plan = kept_plan(recipe, notice)
     if plan is None:
-        plan, timings = build(package, recipe, progress, cancelled)
+        with _turn(cancelled):
+            plan, timings = build(package, recipe, progress, cancelled)
         try:
             keep(recipe.path, _header(recipe.key, plan) + plan)
             if timings:
@@ -103,6 +105,21 @@ def ready_plan(
         except OSError as error:
             notice(f"the plan of {recipe} cannot be kept in {recipe.path.parent} ({error.strerror}): built each time")
     return plan
+
+
+_building = threading.Lock()
+
+
+@contextmanager
+def _turn(cancelled: threading.Event | None) -> Iterator[None]:
+    """One build at a time: it measures kernels on a GPU that another would keep busy. Raises BuildCancelled."""
+    while not _building.acquire(timeout=0.1):
+        if cancelled is not None and cancelled.is_set():
+            raise BuildCancelled
+    try:
+        yield
+    finally:
+        _building.release()
 
 
 def kept_plan(recipe: Recipe, notice: Callable[[str], None] = lambda sentence: None) -> bytes | None:

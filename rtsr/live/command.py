@@ -208,8 +208,8 @@ def _session(
     from rtsr.live.sources import open_live_source
     from rtsr.live.tiers import ladder
 
-    tiers = ladder(engine)
     told: list[Callable[[str], None]] = [notice]
+    tiers = ladder(engine, lambda sentence: told[-1](sentence))
     source = open_live_source(choice, lambda sentence: told[-1](sentence))
     try:
         session = Session(

@@ -10,25 +10,33 @@ from dataclasses import replace
 import numpy as np
 
 from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.backends.switching import at_work, open_for_job
 from rtsr.errors import ConfigError, RtsrError
-from rtsr.frames import FrameBatch
+from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.live.stream import TIME_BASE
 from rtsr.manifest import installed_engines
 
 _LONG_S = 3.0  # to wait without a word
 _TRIES = 3  # inferences timed when a tier is made ready
+Opener = Callable[[tuple[int, int], Callable[[Engine], None]], Engine]  # see open_live()
 
 
 class Tier:
     """One engine. cost_ms: of one frame, as last seen; infinite until it is ready for this size of picture."""
 
-    def __init__(self, name: str, open_it: Callable[[], Engine]):
-        self.name, self.backend = name, ""
+    def __init__(self, name: str, open_it: Opener):
+        self.name = name
         self.cost_ms = float("inf")
         self.first_cost_ms = float("inf")  # when made ready: what to compare tiers by before both have worked
-        self._open_it, self._engine = open_it, None
+        self._open_it = open_it
+        self._engine: Engine | None = None
         self._size: tuple[int, int] | None = None
         self._lock = threading.Lock()  # an engine works for one thread at a time
+
+    @property
+    def backend(self) -> str:
+        """Which one works now; empty before it is opened."""
+        return at_work(self._engine).backend if self._engine is not None else ""
 
     def is_ready(self, size: tuple[int, int]) -> bool:
         """Whether a picture of this (height, width) would be upscaled without anything to wait for."""
@@ -39,19 +47,25 @@ class Tier:
         with self._lock:
             if self._size == size:
                 return
-            self._engine = self._engine or self._open_it()
-            self.backend = self._engine.backend
-            height, width = size
-            gray = np.full((1, 1, height, width), 128, np.uint8)
-            batch = FrameBatch(gray, np.full((1, 2, height // 2, width // 2), 128, np.uint8), (0,), TIME_BASE)
-            self._engine.infer(batch)  # compiles
-            costs = []
-            for _ in range(_TRIES):
-                begun = time.perf_counter()
-                self._engine.infer(batch)
-                costs.append(1e3 * (time.perf_counter() - begun))
-            self.cost_ms = self.first_cost_ms = min(costs)
+            if self._engine is not None and self._engine.backend == "tensorrt":
+                self._engine.close()  # another size is another plan
+                self._engine = None
+            self._engine = self._engine or self._open_it(size, lambda better: self._time(better, size))
+            self._time(at_work(self._engine), size)
             self._size = size
+
+    def _time(self, engine: Engine, size: tuple[int, int]) -> None:
+        """Compile, and note what a picture of (height, width) costs."""
+        height, width = size
+        gray = np.full((1, 1, height, width), 128, np.uint8)
+        batch = FrameBatch(gray, np.full((1, 2, -(-height // 2), -(-width // 2)), 128, np.uint8), (0,), TIME_BASE)
+        engine.infer(batch)  # compiles
+        costs = []
+        for _ in range(_TRIES):
+            begun = time.perf_counter()
+            engine.infer(batch)
+            costs.append(1e3 * (time.perf_counter() - begun))
+        self.cost_ms = self.first_cost_ms = min(costs)
 
     def infer(self, batch: FrameBatch) -> FrameBatch:
         """Upscale one frame; prepares first where that was not done. Raises EngineError."""
@@ -71,14 +85,15 @@ class Tier:
             self._engine, self._size = None, None
 
 
-def ladder(choice: EngineChoice) -> list[Tier]:
-    """The chosen model and all that are quicker at its scale, quickest first. Raises ConfigError."""
+def ladder(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> list[Tier]:
+    """The chosen model and all that are quicker at its scale, quickest first. notice: gets what engines have to say.
+    Raises ConfigError."""
     if choice.backend == "reference":
-        return [Tier("bicubic", lambda: open_engine(choice))]
+        return [Tier("bicubic", lambda size, ready: open_engine(choice))]
     names = quick_tiers(choice.scale, choice.degradation)
     # What is none of these is an RGB generator, above all others; or nothing, which opening it tells.
     chosen = names[: names.index(choice.model) + 1] if choice.model in names else [*names, choice.model]
-    return [Tier(name, _opener(choice, name)) for name in chosen]
+    return [Tier(name, _opener(replace(choice, model=name), notice)) for name in chosen]
 
 
 def quick_tiers(scale: int, degradation: str) -> list[str]:
@@ -101,8 +116,20 @@ def why_no_detail(tiers: Sequence[str]) -> str:
     return f"these tiers have no detail end; --model {known[0]}-detail is one"
 
 
-def _opener(choice: EngineChoice, name: str) -> Callable[[], Engine]:
-    return lambda: open_engine(replace(choice, model=name))
+def _opener(choice: EngineChoice, notice: Callable[[str], None]) -> Opener:
+    return lambda size, ready: open_live(choice, size, notice, ready)
+
+
+def open_live(
+    choice: EngineChoice,
+    size: tuple[int, int],
+    notice: Callable[[str], None] = lambda sentence: None,
+    ready: Callable[[Engine], None] = lambda engine: None,
+) -> Engine:
+    """An engine for 8-bit 4:2:0 pictures of (height, width) that works at once: while TensorRT builds a plan, the best
+    one for CPUs does, up to any frame. ready: see open_for_job(). Raises ConfigError, EngineError."""
+    height, width = size
+    return open_for_job(choice, VideoSpec(width, height, TIME_BASE), lambda pts: pts, False, notice, ready=ready)
 
 
 class Tiers:

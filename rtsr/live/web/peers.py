@@ -15,12 +15,13 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSession
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import VideoFrame
 
-from rtsr.backends import Engine, EngineChoice, open_engine
+from rtsr.backends import Engine, EngineChoice
 from rtsr.color import MATRIX_601
 from rtsr.errors import ConfigError, RtsrError
 from rtsr.frames import Frame, batched
 from rtsr.live.contract import Shown
 from rtsr.live.pictures import LivePictures
+from rtsr.live.tiers import open_live
 from rtsr.live.web.moment import Feed
 from rtsr.live.web.rtc import NewestTrack
 from rtsr.threads import Slot
@@ -113,16 +114,17 @@ class CameraPeer(Peer):
 
     def _work(self) -> None:
         engine: Engine | None = None
-        opened, number, pictures = "", 0, LivePictures()
+        opened, size, number, pictures = "", (0, 0), 0, LivePictures()
         try:
             while (item := self._slot.get()) is not None:
                 picture, at = item
-                if engine is None or opened != self.tier:
-                    opened = self.tier
+                small = self._small(pictures, picture, at)
+                if engine is None or opened != self.tier or size != self._size:
+                    opened, size = self.tier, self._size
                     if engine is not None:
                         engine.close()
-                    engine = open_engine(EngineChoice(self._scale, opened, backend=self._backend))
-                small = self._small(pictures, picture, at)
+                        engine = None
+                    engine = open_live(EngineChoice(self._scale, opened, backend=self._backend), (size[1], size[0]))
                 (batch,) = batched([small], 1)
                 (large,) = engine.infer(batch).frames()
                 number += 1
