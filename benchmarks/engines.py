@@ -18,15 +18,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from benchmarks.rows import BATCHES, Job
+from benchmarks.rows import BATCHES, ON_GPU, Job
 from rtsr import pipeline
 from rtsr.backends import ON_NVIDIA, Engine, EngineChoice, open_engine
+from rtsr.backends.tiling import TilingEngine
+from rtsr.encode_on_gpu import leaves_on_gpu
 from rtsr.frames import FrameBatch, batched
 from rtsr.manifest import find_engine, read_engine
+from rtsr.sinks.encoding import Encoding
 from rtsr.sources.synthetic import SyntheticSource
 
 ALIVE = 8  # results that a reader holds, as in the pipeline
-ENCODINGS = {"x264 ultrafast": ("libx264", "ultrafast"), "nvenc": ("h264_nvenc", "p1")}
+ENCODINGS = {"x264 ultrafast": ("libx264", "ultrafast"), "nvenc": ("h264_nvenc", "p1"), ON_GPU: ("h264_nvenc", "p1")}
 
 
 def choice_of(job: Job, backend: str, precision: str = "fp16") -> EngineChoice:
@@ -121,29 +124,39 @@ def work_of(job: Job) -> dict[str, float]:
 
 
 def measure_sameness(job: Job, backend: str) -> dict[str, Any]:
-    """psnr_y_change_db: FP16 against FP32, on a picture that was shrunk and is enlarged again (GPUs only).
-    same_for_batches, same_without_graphs: whether every byte is the same."""
+    """same_for_batches, same_without_graphs (GPUs only): whether every byte of eight pictures is the same."""
+    eight, _ = eight_pictures(job)
+    found: dict[str, Any] = {}
+    with closing(opened(job, backend)) as engine:
+        results = {n: list(engine.stream(batched(eight.frames(), n))) for n in sorted(BATCHES, reverse=True)}
+        flat = {n: np.concatenate([r.y for r in parts]) for n, parts in results.items()}
+        found["same_for_batches"] = all(np.array_equal(flat[1], other) for other in flat.values())
+    if backend in ON_NVIDIA:
+        with closing(opened(job, backend, graphs=False)) as engine:
+            found["same_without_graphs"] = np.array_equal(engine.infer(eight).y, flat[8])
+    return found
+
+
+def measure_precision(job: Job, backend: str) -> dict[str, Any]:
+    """psnr_y_change_db: of FP16 against FP32, on a picture that was shrunk and is enlarged again."""
+    eight, truth = eight_pictures(job)
+    one = next(batched(eight.frames(), 1))
+    found = {}
+    for precision in ("fp16", "fp32"):
+        with closing(opened(job, backend, precision=precision)) as engine:
+            found[precision] = psnr(engine.infer(one).y[0, 0], truth)
+    return {"psnr_y_change_db": found["fp16"] - found["fp32"], "psnr_y_db": found["fp32"]}
+
+
+def eight_pictures(job: Job) -> tuple[FrameBatch, np.ndarray]:
+    """Eight small pictures, and the large luma that the first was made of."""
     truth = next(SyntheticSource(job.width * job.scale, job.height * job.scale, 1).frames())
     blurred = cv2.GaussianBlur(truth.y[0], (0, 0), 0.8)
     small = cv2.resize(blurred, (job.width, job.height), interpolation=cv2.INTER_AREA)
     rng = np.random.default_rng(0)
     uv = rng.integers(0, 256, (8, 2, job.height // 2, job.width // 2)).astype(np.uint8)
     y = np.stack([np.roll(small, 5 * i, axis=1) for i in range(8)])[:, None]
-    eight = FrameBatch(y, uv, tuple(range(8)), Fraction(1, 25))
-    found: dict[str, Any] = {}
-    with closing(opened(job, backend)) as engine:
-        results = {n: list(engine.stream(batched(eight.frames(), n))) for n in sorted(BATCHES, reverse=True)}
-        flat = {n: np.concatenate([r.y for r in parts]) for n, parts in results.items()}
-        found["same_for_batches"] = all(np.array_equal(flat[1], other) for other in flat.values())
-    if backend not in ON_NVIDIA:
-        return found
-    with closing(opened(job, backend, graphs=False)) as engine:
-        found["same_without_graphs"] = np.array_equal(engine.infer(eight).y, flat[8])
-    with closing(opened(job, backend, precision="fp32")) as engine:
-        exact = engine.infer(eight).y[0, 0]
-    found["psnr_y_change_db"] = psnr(flat[8][0, 0], blurred) - psnr(exact, blurred)
-    found["psnr_y_db"] = psnr(exact, blurred)
-    return found
+    return FrameBatch(y, uv, tuple(range(8)), Fraction(1, 25)), blurred
 
 
 def psnr(a: np.ndarray, b: np.ndarray) -> float:
@@ -151,7 +164,8 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def measure_pipeline(job: Job, backend: str, sink_name: str, folder: Path, quick: bool) -> dict[str, Any]:
-    """From a film, decoded in software, to a sink; with the application's own pipeline, source and sinks."""
+    """From a film to a sink, with the application's own pipeline, source and sinks. Decoded in software but for ON_GPU;
+    NVENC takes the pictures where they lie in both of its rows, or the row says why not."""
     from rtsr.sinks.null import NullSink
     from rtsr.sources.file import FileSource
 
@@ -159,6 +173,8 @@ def measure_pipeline(job: Job, backend: str, sink_name: str, folder: Path, quick
 
     def once() -> dict[str, Any]:
         with closing(FileSource(clip)) as source:
+            if sink_name == ON_GPU and (why_not := source.decode_on_gpu(_gpu(engine))):
+                raise LookupError(f"the video is not decoded on the GPU: {why_not}")
             sink: Any = NullSink() if sink_name == "null" else _file_sink(job, source.spec, sink_name, folder)
             begun = time.perf_counter()
             with closing(sink), gpu_use(backend in ON_NVIDIA) as use:
@@ -169,9 +185,20 @@ def measure_pipeline(job: Job, backend: str, sink_name: str, folder: Path, quick
         stages = {f"{clock.name}_ms_per_frame": clock.ms_per_item for clock in stats.stages}
         return {"fps": frames / wall, **stages, **use, "frames": frames, "slowest": stats.slowest.name}
 
-    with closing(opened(job, backend)) as engine:
+    with closing(TilingEngine(opened(job, backend), _fail)) as engine:
+        if "nvenc" in sink_name and engine.gpu is not None:
+            spec, size = SyntheticSource(job.width, job.height, 1).spec, (job.width * job.scale, job.height * job.scale)
+            encoder = _encoding(sink_name).resolve(folder / "out.mkv", spec)
+            if why_not := leaves_on_gpu(engine, encoder, spec, size):
+                raise LookupError(f"{encoder.name} does not read pictures on the GPU: {why_not}")
         once()  # warms up
         return once()
+
+
+def _gpu(engine: TilingEngine) -> int:
+    if engine.gpu is None:
+        raise LookupError(f"{engine.backend} takes no decoded pictures on the GPU")
+    return engine.gpu
 
 
 def measure_encoder(job: Job, sink_name: str, folder: Path, quick: bool) -> dict[str, Any]:
@@ -188,11 +215,14 @@ def measure_encoder(job: Job, sink_name: str, folder: Path, quick: bool) -> dict
 
 
 def _file_sink(job: Job, spec: Any, name: str, folder: Path) -> Any:
-    from rtsr.sinks.encoding import Encoding
     from rtsr.sinks.file import FileSink
 
+    return FileSink(folder / "out.mkv", spec, job.scale, _encoding(name))
+
+
+def _encoding(name: str) -> Encoding:
     codec, preset = ENCODINGS[name]
-    return FileSink(folder / "out.mkv", spec, job.scale, Encoding(codec, preset=preset))
+    return Encoding(codec, preset=preset)
 
 
 def film(job: Job, folder: Path, quick: bool) -> tuple[Path, int]:

@@ -26,6 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from benchmarks.rows import Job, Row, all_rows
+from benchmarks.targets import Verdict, verdicts
 from rtsr.bench_machine import machine, versions
 from rtsr.errors import first_line
 
@@ -56,8 +57,11 @@ def main(argv: list[str] | None = None) -> int:
         "machine": machine() | {"gpu": gpu_name(), "python": platform.python_version()},
         "versions": versions() | installed(PACKAGES),
         "rows": [row.as_dict() for row in rows],
+        "targets": [verdict.as_dict() for verdict in verdicts(rows)],
     }
-    print_tables(rows, Console(stderr=False, width=150))
+    console = Console(stderr=False, width=150)
+    print_tables(rows, console)
+    print_targets(verdicts(rows), console)
     text = json.dumps(result, default=float)
     if args.json:
         args.json.write_text(text)
@@ -160,6 +164,8 @@ def measure(row: Row, args: argparse.Namespace) -> dict[str, Any]:
         return engines.measure_pipeline(row.job, backend, row.what, args.folder, args.quick)
     if row.what == "same frames":
         return engines.measure_sameness(row.job, part)
+    if row.what == "FP16 against FP32":
+        return engines.measure_precision(row.job, part)
     return engines.measure_engine(row.job, part, row.batch, row.graphs, args.quick)
 
 
@@ -241,6 +247,18 @@ def print_tables(rows: list[Row], console: Console) -> None:
     missing = [(row.part, row.missing) for row in rows if row.missing]
     for part, why in dict.fromkeys(missing):
         table.add_row(part, str(missing.count((part, why))), escape(why))
+    console.print(table)
+
+
+def print_targets(found: list[Verdict], console: Console) -> None:
+    """One line for each target: how many rows meet it, those that miss it by name, and why others say nothing."""
+    table = Table("target", "met", "missed", "not measured", box=SIMPLE)
+    for target in dict.fromkeys(verdict.target for verdict in found):
+        of = [verdict for verdict in found if verdict.target == target]
+        missed = "; ".join(f"{each.row}: {shown(each.figure)}" for each in of if each.met is False)
+        reasons = [each.missing for each in of if each.met is None]
+        why = "; ".join(f"{reasons.count(reason)}: {reason}" for reason in dict.fromkeys(reasons))
+        table.add_row(escape(target), str(sum(each.met is True for each in of)), escape(missed), escape(why))
     console.print(table)
 
 

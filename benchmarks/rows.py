@@ -13,6 +13,7 @@ BATCHES = (1, 2, 4, 8)
 GPU_BACKENDS = ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
 CPU_BACKENDS = ("openvino", "onnxruntime")
 SINKS = ("null", "x264 ultrafast", "nvenc")
+ON_GPU = "nvdec to nvenc"  # decoded, enlarged and encoded where the pictures lie
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +59,22 @@ def all_rows(device: str, quick: bool) -> list[Row]:
         graphs = (True, False) if device == "cuda" else (None,)
         rows += [Row(backend, "engine", job, n, g) for job, n in batches for g in graphs if g is not False or n == 1]
         rows += [Row(backend, "same frames", job) for job in jobs if job.tier == swept]
+        rows += [Row(backend, "FP16 against FP32", job) for job in jobs if device == "cuda"]
     rows += [Row("torch eager", "net", job) for job in jobs]
-    rows += [Row(f"pipeline {backend}", sink, job) for backend in backends for job in jobs for sink in SINKS]
+    sinks = (*SINKS, ON_GPU) if device == "cuda" else SINKS
+    rows += [Row(f"pipeline {backend}", sink, job) for backend in backends for job in jobs for sink in sinks]
     rows += [Row("encoder alone", sink, job) for job in jobs if job.tier == swept for sink in SINKS[1:]]
     rows += [Row("torch compiled", "net", job) for job in jobs]  # last: each takes its time to compile
     for row in rows:
-        row.missing = no_engine(row.job) if row.job else ""
+        row.missing = no_engine(row.job, device) if row.job else ""
     return rows
 
 
-def no_engine(job: Job) -> str:
-    """Why a job cannot be done at all; empty if it can."""
-    scales = sorted({engine.scale for engine in installed_engines() if engine.tier == job.tier and not engine.rgb})
+def no_engine(job: Job, device: str = "cuda") -> str:
+    """Why a job cannot be done at all; empty if it can. GPUs run graphs made of the float engines with whole planes."""
+    kind = ("float", "planes") if device == "cuda" else ("int8", "phases")
+    engines = [engine for engine in installed_engines() if (engine.precision, engine.output) == kind and not engine.rgb]
+    scales = sorted({each.scale for each in engines if each.tier == job.tier and each.degradation == "stream"})
     if not scales:
         return f"there is no engine of tier {job.tier}"
     if job.scale not in scales:

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks import gpu
 from benchmarks.rows import Job, Row, all_rows, no_engine
+from benchmarks.targets import verdicts
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -28,8 +29,11 @@ def run(*words: str) -> dict:
 def test_without_a_driver_every_row_says_so() -> None:
     if not gpu.driver_missing():
         pytest.skip("this machine has an NVIDIA driver")
-    rows = run()["rows"]
+    result = run()
+    rows = result["rows"]
     assert len(rows) == len(all_rows("cuda", False)) > 100
+    assert {(target["met"], bool(target["missing"])) for target in result["targets"]} == {(None, True)}
+    assert any("no engine of tier quality" in target["missing"] for target in result["targets"])
     assert {row["missing"] for row in rows if row["job"] is None} == {"no NVIDIA driver"}
     assert any("has no engine for x3" in row["missing"] for row in rows)
 
@@ -100,6 +104,45 @@ def test_shares_are_of_the_ceilings_of_the_same_run() -> None:
     assert rows[4].figures["share_of_engine_alone"] == pytest.approx(0.9)
 
 
+def test_targets_are_met_missed_or_not_measured() -> None:
+    job = Job("balanced", 1920, 1080, 2)
+    rows = [
+        Row(
+            "tensorrt",
+            "engine",
+            Job("quality", 640, 360, 4),
+            graphs=True,
+            figures={"flop_share": 0.3, "byte_share": 0.6},
+        ),
+        Row(
+            "torch eager",
+            "net",
+            job,
+            figures={"ms_per_frame": 9.0, "times_tensorrt": 2.4, "times_onnxruntime-cuda": 2.6},
+        ),
+        Row("torch compiled", "net", job, missing="no NVIDIA driver"),
+        Row("pipeline tensorrt", "null", job, figures={"fps": 299.0, "share_of_engine_alone": 0.95}),
+        Row("encoder alone", "x264 ultrafast", job, figures={"fps": 100.0}),
+        Row("pipeline tensorrt", "x264 ultrafast", job, figures={"fps": 99.0}),
+        Row("tensorrt", "FP16 against FP32", job, figures={"psnr_y_change_db": -0.02}),
+        Row("tensorrt", "same frames", job, figures={"same_for_batches": True, "same_without_graphs": False}),
+    ]
+    found = {verdict.target: verdict for verdict in verdicts(rows)}
+    assert {target: verdict.met for target, verdict in found.items()} == {
+        "quality 360p x4: 40 % of the matrix rate, or the byte roofline": False,
+        "2.5 times as fast as torch eager": True,
+        "1.3 times as fast as torch compiled": None,
+        "pipeline: 90 % of the engine alone": True,
+        "pipeline: GPU busy 90 %": None,
+        "balanced 1080p x2: 300 frames/s": False,
+        "balanced 1080p x2: as fast as x264 alone": True,
+        "FP16 changes PSNR-Y by 0.01 dB at most (what is left)": False,
+        "the same frames in batches of 1, 2, 4, 8": True,
+        "the same frames without CUDA graphs": False,
+    }
+    assert found["1.3 times as fast as torch compiled"].missing == "no NVIDIA driver"
+
+
 def test_engines_that_do_not_exist_are_told_apart() -> None:
     assert no_engine(Job("fast", 640, 360, 4)) == ""
     assert "x3" in no_engine(Job("fast", 640, 360, 3))
@@ -127,7 +170,7 @@ def test_what_looks_inside_a_gpu_engine_runs_on_the_stand_ins(
     job = Job("nano", 32, 24, 2)
     figures = engines.measure_engine(job, backend, 2, True, quick=True)
     assert {"compute_ms_per_frame", "transfer_ms_per_frame", "stream_ms_per_frame", "gflop", "gb"} <= figures.keys()
-    same = engines.measure_sameness(job, backend)
-    assert same["same_for_batches"] is True and same["psnr_y_db"] > 20 and abs(same["psnr_y_change_db"]) <= 0.01
-    assert same["same_without_graphs"] is True
+    assert engines.measure_sameness(job, backend) == {"same_for_batches": True, "same_without_graphs": True}
+    precision = engines.measure_precision(job, backend)
+    assert precision["psnr_y_db"] > 20 and abs(precision["psnr_y_change_db"]) <= 0.01
     assert driver.used == 0
