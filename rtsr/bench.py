@@ -52,6 +52,7 @@ class Benchmark:
     scale: int
     model: str
     degradation: str
+    detail: float
     engine: str
     engine_sha256: str | None
     backend: str
@@ -89,6 +90,7 @@ def benchmark(
     model: str = "balanced",
     backend: str = "auto",
     degradation: str = "stream",
+    detail: float | None = None,
     frames: int = 240,
     rounds: int = 3,
     input: Path | None = None,
@@ -102,7 +104,7 @@ def benchmark(
     round takes, fewer if it has fewer. baseline: also measure what else a user would pick. notice gets a sentence
     whenever something that takes seconds begins. Raises ConfigError before any work, else what the parts raise.
     """
-    choice = EngineChoice(scale, model, degradation, backend)
+    choice = EngineChoice(scale, model, degradation, backend, detail=detail)
     width, height = _parse_size(size or SIZE)
     if size is not None and input is not None:
         raise ConfigError("--size is for the clip that the benchmark makes; leave it out with --input")
@@ -110,7 +112,10 @@ def benchmark(
         raise ConfigError(f"a benchmark needs at least 2 frames and 1 round, not {frames} and {rounds}")
     if baseline:
         _require("onnx", "onnxruntime")
-    with tempfile.TemporaryDirectory(prefix="rtsr-benchmark-") as folder, closing(open_engine(choice)) as engine:
+    with (
+        tempfile.TemporaryDirectory(prefix="rtsr-benchmark-") as folder,
+        closing(open_engine(choice, notice)) as engine,
+    ):
         output = Path(folder, "output.mkv")
         encoding.check(output)
         clip = input or Path(folder, "clip.mp4")
@@ -141,6 +146,7 @@ def benchmark(
         scale=scale,
         model=model,
         degradation=degradation,
+        detail=choice.share,
         engine=engine.name,
         engine_sha256=engine.sha256 or None,
         backend=engine.backend,
@@ -268,8 +274,9 @@ def _remedies(model: str, backend: str, encoding: Encoding) -> dict[str, str]:
 def _command(clip: Path | str, choice: EngineChoice, frames: int, encoding: Encoding, baseline: bool) -> str:
     """The command line that measures the same again; an input by its name alone."""
     words = ["rtsr", "benchmark", *(("--input", clip.name) if isinstance(clip, Path) else ("--size", clip))]
-    for name in ("scale", "model", "backend", "degradation"):
-        words += [f"--{name}", str(getattr(choice, name))]
+    for name in ("scale", "model", "backend", "degradation", "detail"):
+        if (value := getattr(choice, name)) is not None:
+            words += [f"--{name}", str(value)]
     words += ["--frames", str(frames)]
     for name in ("codec", "crf", "preset"):
         if (value := getattr(encoding, name)) is not None:

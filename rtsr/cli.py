@@ -86,6 +86,14 @@ DeviceOption = Annotated[
 DegradationOption = Annotated[
     Degradation, typer.Option(help="What the input went through: `stream` for real compressed video, `clean` for none.")
 ]
+DetailOption = Annotated[
+    float | None,
+    typer.Option(
+        help="From 0, faithful, to 1, sharper by invented texture, where the model has a detail end. [0]",
+        metavar="0..1",
+        show_default=False,
+    ),
+]
 PrecisionOption = Annotated[Precision, typer.Option(help="What an NVIDIA GPU computes in; int8 is for TensorRT.")]
 CodecOption = Annotated[
     str | None,
@@ -150,6 +158,7 @@ def upscale(
     backend: BackendOption = Backend.auto,
     device: DeviceOption = None,
     degradation: DegradationOption = Degradation.stream,
+    detail: DetailOption = None,
     codec: CodecOption = None,
     crf: Annotated[int | None, typer.Option(help="Quality, lower is better. [x264: 18, x265: 20, av1: 27]")] = None,
     bitrate: Annotated[
@@ -244,6 +253,7 @@ def upscale(
         model=model,
         backend=backend_on(backend.value, device),
         degradation=degradation.value,
+        detail=detail,
         encoding=Encoding(
             codec, crf, preset, parse_bitrate(bitrate) if bitrate else None, pix_fmt, parse_pairs(codec_option)
         ),
@@ -319,6 +329,7 @@ def benchmark(
     backend: BackendOption = Backend.auto,
     device: DeviceOption = None,
     degradation: DegradationOption = Degradation.stream,
+    detail: DetailOption = None,
     frames: Annotated[int, typer.Option(help="Frames of a round.")] = 240,
     input: Annotated[
         Path | None, typer.Option("--input", help="Measure on this clip instead.", show_default=False)
@@ -348,6 +359,7 @@ def benchmark(
         model=model,
         backend=backend_on(backend.value, device),
         degradation=degradation.value,
+        detail=detail,
         frames=frames,
         input=input,
         encoding=Encoding(codec, crf, preset or fastest),

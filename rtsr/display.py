@@ -146,13 +146,27 @@ def engines_table(engines: list[Manifest]) -> None:
     """Print the installed engines with their measured figures, on stdout."""
     table = Table()
     table.add_column("engine", no_wrap=True)  # tier, scale, degradation, precision: the name has them all
+    table.add_column("detail", no_wrap=True)
     for column in ("MACs/px", "Set5 dB", "Set14", "BSD100"):
         table.add_column(column, justify="right", no_wrap=True)
     for engine in engines:
         psnr = engine.quality.get("psnr_y") or {}
         figures = (f"{psnr[name]:.2f}" if name in psnr else "-" for name in ("Set5", "Set14", "BSD100"))
-        table.add_row(engine.name, f"{engine.macs_per_lr_pixel:,}", *figures)
+        table.add_row(
+            engine.name,
+            _dial([each for each in engines if each.kind == engine.kind]),
+            f"{engine.macs_per_lr_pixel:,}",
+            *figures,
+        )
     Console().print(table)
+
+
+def _dial(siblings: list[Manifest]) -> str:
+    """What --detail can be: `0 - 1` for float engines with both ends, the steps of int8 ones; `-` for a single end."""
+    found = sorted(engine.detail for engine in siblings)
+    if len(found) == 1:
+        return "-"
+    return (", " if siblings[0].precision == "int8" else " - ").join(f"{detail:g}" for detail in found)
 
 
 def print_plan(plan: Plan) -> None:

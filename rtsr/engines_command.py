@@ -53,6 +53,9 @@ def build(
     scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
     model: Annotated[str, typer.Option(help="Generator: nano, fast or balanced.")] = "balanced",
     degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
+    detail: Annotated[
+        float | None, typer.Option(help="How far to the detail end, 0 to 1; each share has a plan.", show_default=False)
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp16, fp32 or int8.")] = "fp16",
     pix_fmt: Annotated[str, typer.Option(help="Pixel format of the input, in FFmpeg's words.")] = "yuv420p",
     batch: Annotated[int, typer.Option(help="The most pictures at once; `rtsr upscale` takes one.", min=1)] = 1,
@@ -66,7 +69,8 @@ def build(
     from rtsr.backends import EngineChoice, find_ladder
 
     pictures = _pictures(size or [], for_, pix_fmt, scale)
-    manifest = find_ladder(EngineChoice(scale, model, degradation, "tensorrt", precision=precision))
+    choice = EngineChoice(scale, model, degradation, "tensorrt", precision=precision, detail=detail)
+    manifest = find_ladder(choice, _note)
     gpu, package = _gpu_and_package()
     try:
         from rtsr.backends.trt_build import kept_plan, ready_plan, recipe

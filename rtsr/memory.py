@@ -12,7 +12,7 @@ from pathlib import Path
 from rtsr.backends import ON_NVIDIA, Engine
 from rtsr.backends.cuda.ring import DEPTH, LENT
 from rtsr.frames import VideoSpec
-from rtsr.manifest import Manifest, engines_folder, load_manifest
+from rtsr.manifest import Manifest, engine_of
 from rtsr.pixels import PixelFormat
 from rtsr.sinks.encoding import Encoder
 from rtsr.threads import usable_cores
@@ -53,12 +53,11 @@ def engine_bytes(engine: Engine, spec: VideoSpec) -> int:
     """What a backend holds for frames of this size while several are in flight; two do where one stands by."""
     if len(several := _engines(engine)) > 1:
         return sum(engine_bytes(each, spec) for each in several)
-    path = engines_folder() / f"{engine.name}.json"
-    if not path.is_file():  # interpolation
+    manifest = engine_of(engine.sha256)
+    if manifest is None:  # interpolation
         return 0
     if engine.backend in ON_NVIDIA:  # what the host has of it: page-locked memory
         return _PINNED_RESULTS * frame_bytes(spec.pixels, spec.width * engine.scale, spec.height * engine.scale)
-    manifest = load_manifest(path)
     cores = usable_cores()
     streams = min(cores, _MOST_STREAMS) if engine.backend == "openvino" else 1
     results = (streams + (engine.backend == "openvino")) * engine.scale**2 * spec.pixels.dtype.itemsize

@@ -95,9 +95,10 @@ _MODEL = {
 }
 
 
-def read_onnx(data: bytes) -> dict[str, Any]:
+def read_onnx(data: bytes | bytearray) -> dict[str, Any]:
     """The model as nested dicts, by the names of the tables above; a field that is not there is not in its dict, one
-    that may occur many times is a list. bytes are views of data. Raises OnnxError."""
+    that may occur many times is a list. bytes are views of data: writing to those of a bytearray changes the file.
+    Raises OnnxError."""
     return _Reader().message(memoryview(data), _MODEL, "the model")
 
 

@@ -32,7 +32,8 @@ class Options:
     audio_codec: `copy`, or what all sound is encoded with anew, see AUDIO_ENCODERS. no_audio: leave sound out.
     precision: of TensorRT's plan: fp16, fp32 or int8. wait_for_engine: don't begin on the CPU while a plan is built.
     devices: where to run, several of which share the film out, see rtsr.devices.parse_devices; empty: where the backend
-    runs by itself. cluster: the Ray cluster whose machines share the film out.
+    runs by itself. cluster: the Ray cluster whose machines share the film out. detail: how far to the generator's
+    detail end, 0..1, see EngineChoice.
     """
 
     scale: int | None = None
@@ -54,12 +55,13 @@ class Options:
     precision: str = "fp16"
     wait_for_engine: bool = False
     cluster: Cluster | None = None
+    detail: float | None = None
 
     def __post_init__(self) -> None:
         if self.scale is not None and self.to is not None:
             raise ConfigError("--scale and --to both say how large the output becomes; give one of them")
         scale = LARGEST_SCALE if self.scale is None else self.scale
-        EngineChoice(scale, self.model, self.degradation, self.backend, precision=self.precision)
+        EngineChoice(scale, self.model, self.degradation, self.backend, precision=self.precision, detail=self.detail)
         if self.to is not None:
             parse_size(self.to)
         if self.deinterlace not in MODES:
@@ -95,7 +97,12 @@ class Options:
     def choice(self, scale: int, spec: VideoSpec) -> EngineChoice:
         """The engine for a video. An untold matrix is guessed here: engines see tiles, which tell nothing of it."""
         color = replace(spec.color, colorspace=matrix_of(spec.color.colorspace, spec.height))
-        return EngineChoice(scale, self.model, self.degradation, self.backend, spec.pixels.bits, color, self.precision)
+        return replace(self.engine(scale, spec.pixels.bits), color=color)
+
+    def engine(self, scale: int, bits: int) -> EngineChoice:
+        """The engine for samples of so many bits, whatever their colours."""
+        made = EngineChoice(scale, self.model, self.degradation, self.backend, bits)
+        return replace(made, precision=self.precision, detail=self.detail)
 
     def scale_and_size(self, spec: VideoSpec) -> tuple[int, tuple[int, int]]:
         """The engine's scale and the output's (width, height) for a video of this size. Raises ConfigError."""
@@ -121,8 +128,9 @@ class Options:
         """What the engines can enlarge by, smallest first."""
         if self.backend == "reference":
             return [2, 3, 4]
-        scales = {e.scale for e in installed_engines() if (e.tier, e.degradation) == (self.model, self.degradation)}
-        return sorted(scales) or [LARGEST_SCALE]
+        choice = self.engine(LARGEST_SCALE, 8)
+        engines = [e for e in installed_engines() if (e.tier, e.degradation) == (choice.generator, self.degradation)]
+        return sorted({e.scale for e in engines if e.detail or not choice.share}) or [LARGEST_SCALE]
 
 
 def parse_size(text: str) -> tuple[int | None, int]:

@@ -24,8 +24,9 @@ class Upscaler:
         backend: str = "auto",
         degradation: str = "stream",
         bits: int = 8,
+        detail: float | None = None,
     ) -> None:
-        self._engine = open_engine(EngineChoice(scale, model, degradation, backend, bits))
+        self._engine = open_engine(EngineChoice(scale, model, degradation, backend, bits, detail=detail))
         self.scale = scale
 
     @property

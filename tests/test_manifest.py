@@ -84,6 +84,18 @@ def test_a_value_outside_the_contract_is_named(folder: Path, key: str, value: ob
     assert key in sentence and str(value) in sentence
 
 
+@pytest.mark.parametrize("detail", [-0.5, 1.5, "half", True, float("nan"), [1]], ids=str)
+def test_detail_is_a_share(folder: Path, detail: object) -> None:
+    assert "detail must be a number from 0 to 1" in refusal(spoil(folder, detail=detail))
+
+
+def test_the_end_is_detail_exactly_where_there_is_some(folder: Path) -> None:
+    load_manifest(spoil(folder, detail=None))  # as in manifests from before there was a dial
+    for end, detail in (("fidelity", 0.5), ("detail", 0), ("detail", None)):
+        assert f"end is '{end}' and detail is {detail or 0:g}" in refusal(spoil(folder, end=end, detail=detail))
+    assert load_manifest(spoil(folder, end="detail", detail=1)).detail == 1.0
+
+
 @pytest.mark.parametrize("file", ["../repeat-x2.onnx", "/etc/passwd", "sub/repeat-x2.onnx", ""])
 def test_the_file_lies_beside_its_manifest(folder: Path, file: str) -> None:
     assert "file" in refusal(spoil(folder, file=file))

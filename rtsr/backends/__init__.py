@@ -25,6 +25,7 @@ _OUT_OF_MEMORY = re.compile(
 ON_NVIDIA = ("tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt")
 BACKENDS = ("auto", "openvino", "onnxruntime", *ON_NVIDIA, "reference")
 PRECISIONS = ("fp16", "fp32", "int8")
+_DETAIL = "-detail"
 
 
 class Engine(Protocol):
@@ -57,7 +58,8 @@ class Engine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EngineChoice:
-    """Which generator to run, where, and on samples of how many bits. precision: of TensorRT's plan."""
+    """Which generator to run, where, and on samples of how many bits. precision: of TensorRT's plan. detail: how far to
+    the generator's detail end, 0..1; unsaid it is 0, or 1 for a model called `NAME-detail`."""
 
     scale: int = 4
     model: str = "balanced"
@@ -67,8 +69,15 @@ class EngineChoice:
     color: ColorTags = field(default_factory=ColorTags)  # what an RGB generator converts by; the others never ask
 
     precision: str = "fp16"
+    detail: float | None = None
 
     def __post_init__(self) -> None:
+        if self.detail is not None and not 0 <= self.detail <= 1:
+            raise ConfigError(f"--detail {self.detail:g} must be from 0, the faithful end, to 1, the detail end")
+        if self.model.endswith(_DETAIL) and self.detail not in (None, 1):
+            raise ConfigError(f"--model {self.model} means --detail 1, not {self.detail:g}; give one of them")
+        if self.backend == "reference" and self.share:
+            raise ConfigError(f"--detail {self.share:g}: backend reference is interpolation, which has no detail end")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"unknown precision {self.precision!r}; known: {', '.join(PRECISIONS)}")
         if self.scale not in (2, 3, 4):
@@ -77,6 +86,16 @@ class EngineChoice:
             raise ConfigError(f"unknown backend {self.backend!r}; known: {', '.join(BACKENDS)}")
         if self.degradation not in ("stream", "clean"):
             raise ConfigError(f"unknown degradation {self.degradation!r}; known: stream, clean")
+
+    @property
+    def generator(self) -> str:
+        """The model's name without its end."""
+        return self.model.removesuffix(_DETAIL)
+
+    @property
+    def share(self) -> float:
+        """How far to the detail end, 0..1."""
+        return float(self.model.endswith(_DETAIL)) if self.detail is None else self.detail
 
 
 def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
@@ -91,7 +110,7 @@ def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sen
         from rtsr.backends.reference import ReferenceEngine
 
         return ReferenceEngine(choice.scale)
-    if rgb := find_rgb_engine(choice.model, choice.scale, choice.degradation):
+    if rgb := find_rgb_engine(choice.generator, choice.scale, choice.degradation, choice.share):
         return _open_rgb(rgb, choice)
     if choice.backend == "tensorrt":
         return _open_tensorrt(choice, notice)
@@ -107,13 +126,12 @@ def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sen
             return _open_onnxruntime_on("cuda", choice, notice)
         except RtsrError as error:
             notice(f"backend onnxruntime-cuda does not open, going on with the next: {error}")
-    return open_cpu_engine(choice)
+    return open_cpu_engine(choice, notice)
 
 
-def open_cpu_engine(choice: EngineChoice) -> Engine:
+def open_cpu_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
     """What open_engine() takes where there is no GPU."""
-    precision = "int8" if choice.bits == 8 else "float"
-    engine = find_engine(choice.model, choice.scale, choice.degradation, precision, "phases")
+    engine = _find(choice, "int8" if choice.bits == 8 else "float", "phases", notice)
     match choice.backend:
         case "openvino":
             return _open_openvino(engine, choice.bits)
@@ -136,7 +154,7 @@ def _open_tensorrt(choice: EngineChoice, notice: Callable[[str], None]) -> Engin
         from rtsr.backends.trt import TensorRtEngine
     except ImportError as error:
         raise ConfigError(f"backend tensorrt lacks a package ({error}): pip install onnx") from error
-    return TensorRtEngine(find_ladder(choice), package, gpu, choice.precision, notice)
+    return TensorRtEngine(find_ladder(choice, notice), package, gpu, choice.precision, notice)
 
 
 def _open_onnxruntime_on(device: str, choice: EngineChoice, notice: Callable[[str], None]) -> Engine:
@@ -154,7 +172,7 @@ def _open_onnxruntime_on(device: str, choice: EngineChoice, notice: Callable[[st
         from rtsr.backends.ort_gpu import OrtGpuEngine
     except ImportError as error:
         raise ConfigError(f"backend {choice.backend} lacks a package ({error}): pip install 'rtsr[cuda]'") from error
-    return OrtGpuEngine(find_ladder(choice), device, gpu, choice.precision, notice)
+    return OrtGpuEngine(find_ladder(choice, notice), device, gpu, choice.precision, notice)
 
 
 def _onnxruntime_has_cuda() -> bool:
@@ -173,10 +191,14 @@ def backend_on(backend: str, device: str | None) -> str:
     return together
 
 
-def find_ladder(choice: EngineChoice) -> Manifest:
+def find_ladder(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Manifest:
     """The engine that a plan is made of. Raises ConfigError if there is none."""
     how = ("int8", "phases") if choice.precision == "int8" else ("float", "planes")
-    return find_engine(choice.model, choice.scale, choice.degradation, *how)
+    return _find(choice, *how, notice)
+
+
+def _find(choice: EngineChoice, precision: str, output: str, notice: Callable[[str], None]) -> Manifest:
+    return find_engine(choice.generator, choice.scale, choice.degradation, precision, output, choice.share, notice)
 
 
 def _open_openvino(engine: Manifest, bits: int) -> Engine:

@@ -152,13 +152,13 @@ def open_for_job(
             notice(f"building {opened.package}'s plan of {opened.name} for {spec.width}x{spec.height}")
             opened.make_plan(picture, progress=building)
             return opened
-        first = open_cpu_engine(replace(choice, backend="auto"))
+        first = open_cpu_engine(replace(choice, backend="auto"), notice)
     except EngineError as error:
         opened.close()
         if choice.backend != "auto":
             raise
         notice(f"backend tensorrt is not used: {error}")
-        return open_cpu_engine(choice)
+        return open_cpu_engine(choice, notice)
     except BaseException:
         opened.close()
         raise

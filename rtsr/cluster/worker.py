@@ -11,9 +11,10 @@ from pathlib import Path
 from rtsr import __version__
 from rtsr.cluster.likeness import Likeness, try_out
 from rtsr.cluster.remote_input import RemoteMedia
+from rtsr.detail import Blend
 from rtsr.errors import ConfigError, RtsrError
 from rtsr.frames import VideoSpec
-from rtsr.manifest import engines_folder, installed_engines, read_engine
+from rtsr.manifest import engine_of, engines_folder, read_engine
 from rtsr.segment_worker import SegmentEncoder, SegmentJob, SegmentResult
 from rtsr.sources.cuts import Cut
 from rtsr.sources.media import Media
@@ -22,18 +23,19 @@ from rtsr.stats import PipelineStats
 
 @dataclass(frozen=True, slots=True)
 class EngineFiles:
-    """An engine's files by name: its manifest and its graph. None for a backend that needs no file."""
+    """An engine's files by name: manifest and graph; of a blend those of its two ends. None where none is needed."""
 
     files: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def of(cls, sha256: str) -> EngineFiles:
-        """Those of the installed engine with that graph. Raises EngineError if they changed."""
-        manifest = next((engine for engine in installed_engines() if engine.sha256 == sha256), None)
-        if manifest is None:
-            return cls()
-        described = (engines_folder() / f"{manifest.name}.json").read_bytes()
-        return cls(((f"{manifest.name}.json", described), (manifest.file, read_engine(manifest))))
+        """Those of the engine with that graph. Raises EngineError if they changed."""
+        engine = engine_of(sha256)
+        files: list[tuple[str, bytes]] = []
+        for manifest in engine.ends if isinstance(engine, Blend) else [engine] if engine else []:
+            described = (engines_folder() / f"{manifest.name}.json").read_bytes()
+            files += [(f"{manifest.name}.json", described), (manifest.file, read_engine(manifest))]
+        return cls(tuple(files))
 
     def install(self, folder: Path) -> None:
         """Make them the engines that this process finds."""

@@ -121,7 +121,8 @@ def _openvino(graph: bytes, device: str, x: np.ndarray) -> Callable[[], object]:
 
 def smallest_engine() -> Manifest:
     """The engine that costs least of those that `rtsr upscale` takes. Raises ConfigError if none is installed."""
-    fitting = [e for e in installed_engines() if e.output == "phases" and e.precision == "int8" and not e.rgb]
+    faithful = [e for e in installed_engines() if not e.detail and not e.rgb]
+    fitting = [e for e in faithful if e.output == "phases" and e.precision == "int8"]
     if not fitting:
         raise ConfigError(f"no engines are installed: {_REINSTALL}")
     return min(fitting, key=lambda e: (e.degradation != "stream", e.macs_per_lr_pixel, e.scale))

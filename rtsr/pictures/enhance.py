@@ -13,7 +13,7 @@ import numpy as np
 from rtsr.errors import ConfigError
 from rtsr.options import Options
 from rtsr.pictures.formats import picture_format
-from rtsr.pictures.job import EngineShelf, engine_choice, enlarged
+from rtsr.pictures.job import EngineShelf, enlarged
 from rtsr.pictures.picture import Picture
 from rtsr.pictures.read import read_picture
 from rtsr.pictures.write import for_format, lacks, write_picture
@@ -30,6 +30,7 @@ def enhance_image(
     model: str = "balanced",
     degradation: str = "stream",
     backend: str = "auto",
+    detail: float | None = None,
 ) -> np.ndarray:
     """Upscale one picture and return it.
 
@@ -37,18 +38,18 @@ def enhance_image(
     upright as (H, W, C), C being 1 or 2 (gray, alpha), 3 or 4. sr_path: where to write it too, with the metadata of the
     file it came from; a file there is replaced, and what the format cannot hold is refused. visualize: True also writes
     bicubic and the result side by side, as `<sr_path without suffix>_compare.png`, or as `rtsr_compare.png` in the
-    current folder where there is no sr_path; a path writes it there.
+    current folder where there is no sr_path; a path writes it there. The others: see rtsr.options.Options.
 
     Engines stay open for the next call. Any thread may call; calls wait for each other. Raises RtsrError.
     """
-    options = Options(scale=scale, model=model, degradation=degradation, backend=backend)
+    options = Options(scale=scale, model=model, degradation=degradation, backend=backend, detail=detail)
     is_array = isinstance(lr, np.ndarray)
     picture = _of_array(lr) if is_array else read_picture(Path(lr))  # type: ignore[arg-type]
     if sr_path is not None and (losses := lacks(picture, picture_format(Path(sr_path)))):
         raise ConfigError(f"{sr_path} would lose {'; '.join(losses)}; .png and .tif hold the most")
     size = picture.size[0] * scale, picture.size[1] * scale
     with _lock:
-        large = enlarged(picture, _shelf.engine(engine_choice(options, scale, picture.bits)), options, size)
+        large = enlarged(picture, _shelf.engine(options.engine(scale, picture.bits)), options, size)
     if sr_path is not None:
         kind = picture_format(Path(sr_path))
         write_picture(for_format(large, kind), kind, Path(sr_path))

@@ -15,7 +15,7 @@ import cv2
 from rtsr.backends import Engine, EngineChoice, open_cpu_engine, open_engine
 from rtsr.errors import ConfigError, IncompleteError
 from rtsr.frames import VideoSpec
-from rtsr.manifest import find_rgb_engine
+from rtsr.manifest import is_rgb
 from rtsr.memory import available_bytes
 from rtsr.options import Options
 from rtsr.pictures.enlarge import enlarge_picture
@@ -38,6 +38,7 @@ _FOR_PICTURES = {
     "drop_unsupported",
     "restart",
     "precision",
+    "detail",
 }
 _SHORTEST = 16_384  # bytes of memory for a picture are not worth a check below this many pixels
 
@@ -66,15 +67,15 @@ class EngineShelf:
     def __init__(self) -> None:
         self._engines: dict[EngineChoice, Engine] = {}
 
-    def engine(self, choice: EngineChoice) -> Engine:
+    def engine(self, choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
         """Opened at the first call. `auto` means the CPU: a TensorRT plan is built for one size, in minutes.
 
-        Raises ConfigError or EngineError.
+        notice: see open_engine(). Raises ConfigError or EngineError.
         """
         if choice not in self._engines:
-            is_ladder = not find_rgb_engine(choice.model, choice.scale, choice.degradation)
+            is_ladder = not is_rgb(choice.generator)
             opened = open_cpu_engine if choice.backend == "auto" and is_ladder else open_engine
-            self._engines[choice] = opened(choice)
+            self._engines[choice] = opened(choice, notice)
         return self._engines[choice]
 
     def close(self) -> None:
@@ -115,7 +116,7 @@ def upscale_picture(
     _check_size(target, kind, size)
     _check_memory(picture, scale)
     with EngineShelf() as own:
-        engine = (shelf or own).engine(engine_choice(options, scale, picture.bits))
+        engine = (shelf or own).engine(options.engine(scale, picture.bits), notice)
         large = enlarged(picture, engine, options, size, notice)
         part = target.with_name(target.name + ".part")
         _write(large, picture, kind, target, part)
@@ -166,16 +167,12 @@ def enlarged(
     notice: Callable[[str], None] = lambda sentence: None,
 ) -> Picture:
     """The picture `size` (width, height) large, its EXIF saying so. Raises EngineError."""
-    is_rgb = options.backend != "reference" and bool(find_rgb_engine(options.model, engine.scale, options.degradation))
-    pixels = enlarge_picture(picture.pixels, engine, is_rgb, notice)
+    in_rgb = options.backend != "reference" and is_rgb(options.engine(engine.scale, picture.bits).generator)
+    pixels = enlarge_picture(picture.pixels, engine, in_rgb, notice)
     if (pixels.shape[1], pixels.shape[0]) != size:
         pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], -1)
     metadata = replace(picture.metadata, exif=with_size(picture.metadata.exif, *size))
     return replace(picture, pixels=pixels, metadata=metadata)
-
-
-def engine_choice(options: Options, scale: int, bits: int) -> EngineChoice:
-    return EngineChoice(scale, options.model, options.degradation, options.backend, bits, precision=options.precision)
 
 
 def check_options(options: Options) -> None:
