@@ -19,6 +19,15 @@ CLIPS = """
 Real video (two clips, shrunk by the scale, coded by x264 at CRF 23 and 28 and by x265 at 28), PSNR-Y in dB / VMAF-NEG
 against the original frames, means over clips and encodes. *clean*: the engine of the same tier trained without a codec.
 """
+ENDS = """
+## From fidelity to detail
+
+What `--detail` moves between, Set5 / Set14 / BSD100. *Distance*, *NIQE* and *flicker* are explained below.
+"""
+SYSTEM_HEAD = [
+    "| engine | parameters | MACs | PSNR-Y | distance | NIQE | flicker |",
+    "|---|---|---|---|---|---|---|",
+]
 SYSTEMS = """
 ## The systems rtsr descends from
 
@@ -109,13 +118,11 @@ def table(engines: list[Manifest]) -> str:
         lines += [means_row(engine) for engine in coded]
         lines += ["", "The int8 engines clip by clip:", "", f"| engine | clip | {' | '.join(RIVALS)} |"]
         lines += ["|---|---|---|---|---|", *(row for e in coded if e.precision == "int8" for row in clip_rows(e))]
+    ends = [e for e in ladder if e.output == "phases" and "squeeze_distance" in e.quality]
+    if ends:
+        lines += [ENDS, *SYSTEM_HEAD, *(system_row(engine) for engine in ends)]
     if systems:
-        lines += [
-            SYSTEMS,
-            "| engine | parameters | MACs | PSNR-Y | distance | NIQE | flicker |",
-            "|---|---|---|---|---|---|---|",
-        ]
-        lines += [system_row(engine) for engine in systems]
+        lines += [SYSTEMS, *SYSTEM_HEAD, *(system_row(engine) for engine in systems)]
         lines += ["", "Set5 from LR made by three kernels, PSNR-Y:", "", "| engine | nearest | bilinear | bicubic |"]
         lines += ["|---|---|---|---|", *kernel_rows(systems)]
     lines += ["", "## How each was made", "", "| engine | command | commit |", "|---|---|---|"]

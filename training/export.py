@@ -19,6 +19,7 @@ from onnx import TensorProto as TensorKind
 from rtsr.manifest import CONTRACT, Manifest
 from training import checkpoint, graphs, recipe, rgb_export, train
 from training.data import DataError
+from training.mix import mixed
 from training.models import TIERS, Conv, build, run_fused
 from training.quality import add_quality
 from training.quantize import from_weights, straighten
@@ -114,8 +115,10 @@ def write_files(
 ) -> tuple[Path, Manifest]:
     """The ONNX file, and its manifest beside it. args: of the checkpoint."""
     end = args.get("stage") or "fidelity"
+    share = args.get("mix") or 1.0  # how far to the detail stage's end, for engines that stand between the two
+    steps = "" if share == 1 or recipe.load(args["tier"]).channels == 3 else f"{100 * share:.0f}"
     name = f"{args['tier']}-x{args['scale']}-{args['degradation']}"
-    name += "-detail" if end == "detail" else ""
+    name += f"-detail{steps}" if end == "detail" else ""
     name += f"-{precision}"
     name += "-planes" if output == "planes" and recipe.load(args["tier"]).channels == 1 else ""
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,27 +129,12 @@ def write_files(
     manifest = Manifest(
         name=name, file=file.name, tier=args["tier"], scale=args["scale"], end=end,
         degradation=args["degradation"], precision=precision, output=output,
+        detail=(share if steps else 1.0) if end == "detail" else 0.0,
         recipe=train.command(args), contract=CONTRACT, dtypes=ends, parameters=parameters, macs_per_lr_pixel=macs,
         sha256=hashlib.sha256(file.read_bytes()).hexdigest(), licence="MIT", commit=commit(),
     )  # fmt: skip
     manifest.save(folder)
     return file, manifest
-
-
-def mixed(path: Path, share: float) -> dict:
-    """A detail checkpoint with its weights moved back to `share` of the way from its fidelity run's (both averaged).
-
-    Network interpolation (ESRGAN, arXiv:1809.00219, section 3.4); batch norm statistics are mixed alike. Raises
-    DataError if the fidelity run is not beside it.
-    """
-    state = checkpoint.load(path)
-    start = path.parent.with_name(path.parent.name.removesuffix("-detail")) / "last.pt"
-    if state["args"].get("stage") != "detail" or start == path or not start.exists():
-        raise DataError(f"--mix needs a detail checkpoint and its fidelity run beside it; {path} has none")
-    from_ = checkpoint.load(start)["ema"]
-    state["ema"] = {k: from_[k].lerp(v, share) if v.is_floating_point() else v for k, v in state["ema"].items()}
-    state["args"]["mix"] = share
-    return state
 
 
 def report(file: Path, share: float) -> None:

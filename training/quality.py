@@ -39,7 +39,10 @@ def add_quality(manifest: Manifest, folder: Path, sets: Path, clips: Path | None
         return
     file = folder / manifest.file
     coded = clips if manifest.degradation == "stream" else None
-    quality = measure(str(file), sets, coded, perceptual=manifest.rgb or manifest.end == "detail")
+    has_ends = (
+        manifest.end == "detail" or (folder / f"{manifest.name.replace('-float', '-detail-float')}.json").exists()
+    )
+    quality = measure(str(file), sets, coded, perceptual=manifest.rgb or has_ends)
     upscaler = open_engine(file)
     quality["flat_max_error"] = flat_error(upscaler)[0]
     quality["grid_energy"] = grid_energy(upscaler)

@@ -20,6 +20,7 @@ from training import checkpoint, train
 from training.data import DataError, Pair
 from training.graphs import QuantConv
 from training.loop import fit
+from training.mix import mixed
 from training.models import Conv, build, carry_y
 from training.steps import Fidelity
 
@@ -141,6 +142,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m training.quantize", description=(__doc__ or "").split("\n")[0])
     p.add_argument("checkpoint", type=Path)
     p.add_argument("--steps", type=int, default=500, help="fine-tuning steps; 0: calibration only")
+    p.add_argument("--mix", type=float, metavar="SHARE", help="of a detail net, the rest of its fidelity net")
     p.add_argument("--lr", type=float, default=5e-4)
     p.add_argument("--data", type=Path, default=Path("../shared/data/train"))
     p.add_argument("--batch", type=int, default=16)
@@ -152,26 +154,33 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     own = parse(argv)
     torch.set_num_threads(1)
-    state = checkpoint.load(own.checkpoint)
-    tier, scale, degradation = (state["args"][key] for key in ("tier", "scale", "degradation"))
-    G = build(tier, scale)
-    G.load_state_dict(state["ema"])
-    folder = own.checkpoint.parent.with_name(own.checkpoint.parent.name + "-int8")
-    given = train.parse([tier, "--lr-muon", "0", "--mse-from", "0"])
-    vars(given).update(vars(own), scale=scale, degradation=degradation)
-    _, stage, args = train.settle(given)
-    args.trained = train.command(state["args"])
     try:
-        pairs, held_out = train.pairs_of(args)
-        net = QuantLadder(fill_range(G.fuse(), pairs[:64]))
-        folder.mkdir(parents=True, exist_ok=True)
-        checkpoint.save(folder / "calibrated.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
-        if own.steps and not fit(Fidelity(net, stage, args.steps, scale), pairs, held_out, folder, args):
-            return 130
+        return 0 if quantise_checkpoint(own) else 130
     except (DataError, FloatingPointError) as error:
         print(f"quantisation stopped: {error}", file=sys.stderr)
         return 1
-    return 0
+
+
+def quantise_checkpoint(own: argparse.Namespace) -> bool:
+    """Calibrate and fine-tune; False if interrupted. Fine-tuning is by MSE, which would undo a detail stage."""
+    state = checkpoint.load(own.checkpoint) if own.mix is None else mixed(own.checkpoint, own.mix)
+    trained = state["args"]
+    end = trained.get("stage") or "fidelity"
+    if end == "detail" and own.steps:
+        raise DataError("a detail net is calibrated only: give --steps 0")
+    G = build(trained["tier"], trained["scale"])
+    G.load_state_dict(state["ema"])
+    share = "" if own.mix in (None, 1) else f"{100 * own.mix:.0f}"
+    folder = own.checkpoint.parent.with_name(f"{own.checkpoint.parent.name}{share}-int8")
+    given = train.parse([trained["tier"], "--lr-muon", "0", "--mse-from", "0"])
+    vars(given).update(vars(own), scale=trained["scale"], degradation=trained["degradation"])
+    _, stage, args = train.settle(given)
+    args.trained, args.stage, args.mix = train.command({**trained, "mix": None}), end, own.mix
+    pairs, held_out = train.pairs_of(args)
+    net = QuantLadder(fill_range(G.fuse(), pairs[:64]))
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoint.save(folder / "calibrated.pt", {"ema": net.state_dict(), "step": 0, "args": vars(args)})
+    return not own.steps or fit(Fidelity(net, stage, args.steps, args.scale), pairs, held_out, folder, args)
 
 
 if __name__ == "__main__":

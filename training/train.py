@@ -210,7 +210,8 @@ def warm_start(G: nn.Module, weights: dict[str, Tensor]) -> None:
 def command(args: dict) -> str:
     """The commands that made a checkpoint, paths of data and folders left out."""
     if trained := args.get("trained"):
-        return f"{trained}; training.quantize --steps {args['steps']} --lr {args['lr']}"
+        mix = f"--mix {args['mix']} " if args.get("mix") else ""
+        return f"{trained}; training.quantize {mix}--steps {args['steps']} --lr {args['lr']}"
     keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
     if args.get("teacher_share"):

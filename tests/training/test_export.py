@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 ov = pytest.importorskip("openvino")
 
+from rtsr.manifest import installed_engines  # noqa: E402
 from training import checkpoint, export, quantize, train  # noqa: E402
 from training.data import Pair  # noqa: E402
 from training.loop import upscale  # noqa: E402
@@ -144,3 +145,36 @@ def test_quantised_fine_tuning_runs_and_exports(
         "nano-x2-clean-float.onnx",
         "nano-x2-clean-int8.onnx",
     }
+
+
+def test_a_detail_end_is_exported_in_steps(
+    picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """From the engine it began with to its own weights: what the dial picks from where it cannot blend."""
+    monkeypatch.chdir(tmp_path)
+    engines, run = tmp_path / "engines", tmp_path / "runs" / "nano-x2-clean-detail"
+    fidelity = trained_state("nano", 2)
+    file, _ = export.write_engine(fidelity, "phases", engines)
+    detail = {"ema": {name: w + 0.01 for name, w in fidelity["ema"].items()}, "args": dict(fidelity["args"])}
+    detail["args"] |= {"stage": "detail", "init": file}
+    run.mkdir(parents=True)
+    checkpoint.save(run / "last.pt", detail)
+    words = [str(run / "last.pt"), "--batch", "2", "--crop", "24", "--data", str(picture_folder)]
+    assert quantize.main([*words, "--steps", "3"]) == 1
+    assert "calibrated only" in capsys.readouterr().err
+    assert quantize.main([*words, "--steps", "0"]) == 0
+    assert quantize.main([*words, "--steps", "0", "--mix", "0.5"]) == 0
+    ends = [run / "last.pt", *(run.with_name(f"{run.name}{step}-int8") / "calibrated.pt" for step in ("", "50"))]
+    assert export.main([*map(str, ends), "--sets", str(tmp_path / "none"), "--engines", str(engines)]) == 0
+    found = {e.name: (e.end, e.detail) for e in installed_engines(engines)}
+    assert found == {
+        "nano-x2-clean-float": ("fidelity", 0),
+        "nano-x2-clean-detail-float": ("detail", 1),
+        "nano-x2-clean-detail-int8": ("detail", 1),
+        "nano-x2-clean-detail50-int8": ("detail", 0.5),
+    }
+    half, whole = (checkpoint.load(end)["args"]["trained"] for end in (ends[2], ends[1]))
+    assert half == whole == train.command(checkpoint.load(run / "last.pt")["args"])
+    y = np.random.default_rng(0).integers(0, 256, (16, 16)).astype(np.uint8)
+    between, end = (open_engine(engines / f"nano-x2-clean-{end}-int8.onnx").luma(y) for end in ("detail50", "detail"))
+    assert np.abs(between.astype(int) - end).max() > 1

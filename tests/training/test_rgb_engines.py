@@ -15,6 +15,7 @@ pytest.importorskip("openvino")
 from rtsr.manifest import load_manifest  # noqa: E402
 from training import checkpoint, export, recipe, report, speed, train  # noqa: E402
 from training.engines_table import table  # noqa: E402
+from training.mix import mixed  # noqa: E402
 from training.upscalers import open_engine  # noqa: E402
 
 
@@ -53,11 +54,11 @@ def test_a_mix_lies_between_the_ends(tmp_path: Path) -> None:
         (tmp_path / folder).mkdir()
         checkpoint.save(tmp_path / folder / "last.pt", made)
     detail = tmp_path / "distil_esrgan-x4-clean-detail" / "last.pt"
-    mix = export.mixed(detail, 0.75)
+    mix = mixed(detail, 0.75)
     assert all((tensor == 0.75).all() for tensor in mix["ema"].values())
     assert train.command(mix["args"]).endswith("--stage detail; training.export --mix 0.75")
     with pytest.raises(export.DataError, match="needs a detail checkpoint"):
-        export.mixed(tmp_path / "distil_esrgan-x4-clean" / "last.pt", 0.75)
+        mixed(tmp_path / "distil_esrgan-x4-clean" / "last.pt", 0.75)
 
 
 @pytest.mark.parametrize("scale", [2, 3])

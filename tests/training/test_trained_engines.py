@@ -30,7 +30,7 @@ def test_manifest_describes_the_file(name: str) -> None:
     engine = ENGINES[name]
     assert hashlib.sha256((FOLDER / engine.file).read_bytes()).hexdigest() == engine.sha256
     assert engine.quality["psnr_y"].keys() == {"Set5", "Set14", "BSD100"}
-    if engine.precision == "int8":
+    if engine.precision == "int8" and engine.detail in (0, 1):  # between the ends there is no float twin
         assert engine.quality["int8_loss_db"] <= 0.1
 
 
