@@ -121,6 +121,11 @@ def open_engine(choice: EngineChoice, notice: Callable[[str], None] = lambda sen
             return _open_tensorrt(choice, notice)
         except RtsrError as error:
             notice(f"backend tensorrt does not open, going on with the next: {error}")
+    return open_without_tensorrt(choice, notice)
+
+
+def open_without_tensorrt(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> Engine:
+    """What open_engine() takes for `auto` where TensorRT does not work."""
     if choice.backend == "auto" and _onnxruntime_has_cuda():
         try:
             return _open_onnxruntime_on("cuda", choice, notice)
@@ -160,13 +165,14 @@ def _open_tensorrt(choice: EngineChoice, notice: Callable[[str], None]) -> Engin
 def _open_onnxruntime_on(device: str, choice: EngineChoice, notice: Callable[[str], None]) -> Engine:
     """On a GPU, through the provider `cuda` or `tensorrt`."""
     try:
-        from rtsr.backends.ort_session import require_libraries, require_provider
+        from rtsr.backends.ort_session import OLDEST, require_libraries, require_provider
     except ImportError as error:
         raise ConfigError(f"backend onnxruntime is not installed ({error}): pip install 'rtsr[cuda]'") from error
     from rtsr.backends.cuda.libraries import open_gpu
 
     require_provider(device)
     gpu = open_gpu()
+    gpu.require(OLDEST, "onnxruntime-gpu", "openvino")
     require_libraries(device)
     try:
         from rtsr.backends.ort_gpu import OrtGpuEngine

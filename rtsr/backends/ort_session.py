@@ -27,6 +27,9 @@ _LIBRARIES = {"cuda": _CUDA, "tensorrt": (*_CUDA, "libnvinfer.so.10", "libnvonnx
 _REMEDIES = {"cuda": "pip install 'rtsr[cuda]'", "tensorrt": "pip install 'rtsr[cuda]' 'tensorrt-cu13>=10.16,<11'"}
 
 
+OLDEST = (7, 5)  # compute capability that onnxruntime-gpu has kernels for: Turing
+
+
 def require_provider(device: str) -> None:
     """Raise ConfigError unless the provider of `cpu`, `cuda` or `tensorrt` is built into the installed package."""
     if PROVIDERS[device] not in ort.get_available_providers():

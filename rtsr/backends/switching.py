@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from rtsr.backends import Engine, EngineChoice, open_cpu_engine, open_engine
+from rtsr.backends import Engine, EngineChoice, open_cpu_engine, open_engine, open_without_tensorrt
 from rtsr.errors import EngineError, RtsrError
 from rtsr.frames import ChromaSiting, FrameBatch, VideoSpec
 
@@ -158,7 +158,7 @@ def open_for_job(
         if choice.backend != "auto":
             raise
         notice(f"backend tensorrt is not used: {error}")
-        return open_cpu_engine(choice, notice)
+        return open_without_tensorrt(choice, notice)
     except BaseException:
         opened.close()
         raise

@@ -149,7 +149,10 @@ class TensorRtEngine:
                 plan = ready_plan(self._package, made, self._notice, self._progress)
                 self._session = self._load(made, plan, depth)
         except _Refused as refused:
-            raise EngineError(f"{self.package} refuses its own plan of {self.name}: {refused}") from refused
+            raise EngineError(
+                f"{self.package} refuses its own plan of {self.name}: {refused}; install it and the driver anew, "
+                "or pass another --backend"
+            ) from refused
         except OutOfMemoryError as error:
             raise inference_error(self, batch, error) from error
         return self._session

@@ -174,7 +174,9 @@ def build(
             raise BuildCancelled
         why = log.first_error
         kind = OutOfMemoryError if is_out_of_memory(why) else EngineError
-        raise kind(f"{package.name} {package.version} cannot build a plan of {recipe}: {why}")
+        raise kind(
+            f"{package.name} {package.version} cannot build a plan of {recipe}: {why}; another --backend needs none"
+        )
     progress(1.0)
     return bytes(plan), package.timings(config)
 

@@ -34,11 +34,7 @@ class Package:
     def check(self, gpu: Gpu) -> None:
         """Raise EngineError for a GPU that it does not run on."""
         major, minor = gpu.capability
-        if gpu.capability < _OLDEST:
-            raise EngineError(
-                f"{self.name} needs compute capability {_OLDEST[0]}.{_OLDEST[1]} or newer and {gpu.name} has "
-                f"{major}.{minor}: pass --backend onnxruntime or --backend openvino"
-            )
+        gpu.require(_OLDEST, self.name, "openvino")
         if self.is_rtx and not hasattr(self.trt.ComputeCapability, f"SM{major}{minor}"):
             raise EngineError(
                 f"tensorrt-rtx does not run on {gpu.name} (compute capability {major}.{minor}), tensorrt does: "

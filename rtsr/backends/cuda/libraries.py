@@ -28,6 +28,14 @@ class Gpu:
     capability: tuple[int, int]
     driver: tuple[int, int]
 
+    def require(self, oldest: tuple[int, int], package: str, instead: str) -> None:
+        """Raise EngineError if it is older than a package needs. oldest: compute capability. instead: --backend."""
+        if self.capability < oldest:
+            raise EngineError(
+                f"{package} needs compute capability {oldest[0]}.{oldest[1]} or newer and {self.name} has "
+                f"{self.capability[0]}.{self.capability[1]}: pass --backend {instead}"
+            )
+
     def use(self) -> None:
         """Make it the calling thread's; each thread has to, before it does anything with the GPU."""
         self.device.set_current()
@@ -54,7 +62,10 @@ def open_gpu(number: int = 0) -> Gpu:
     try:
         count = len(core.Device.get_all_devices())
         if number >= count:
-            raise EngineError(f"there is no GPU {number}: the driver shows {count}, numbered from 0")
+            raise EngineError(
+                f"there is no GPU {number}: the driver shows {count}, numbered from 0; nvidia-smi and "
+                "CUDA_VISIBLE_DEVICES tell which"
+            )
         device = core.Device(number)
         device.set_current()
         major, minor = device.compute_capability
