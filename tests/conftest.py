@@ -76,6 +76,24 @@ def engines(engines_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return engines_folder
 
 
+@pytest.fixture(scope="session")
+def both_ends_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tier with both ends, and `fast`, which has none for detail."""
+    from detail_engines import copied, save_both_ends
+
+    folder = tmp_path_factory.mktemp("both-ends")
+    save_both_ends(folder)
+    copied(folder, "fast-x2-stream-int8")
+    return folder
+
+
+@pytest.fixture
+def both_ends(both_ends_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """They as the installed engines, for this process and those it starts."""
+    monkeypatch.setenv("RTSR_ENGINES", str(both_ends_folder))
+    return both_ends_folder
+
+
 def save_repeat_engine(folder: Path, scale: int, precision: str = "int8", output: str = "phases") -> Manifest:
     """Write the ONNX file and the manifest of an engine that is nearest neighbour."""
     if output == "planes":

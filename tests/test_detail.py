@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from clips import Video, steady_pts, write_clip
 from commands import rtsr
-from detail_engines import SCALE, SHIPPED, TIER, copied, save_both_ends, save_moved
+from detail_engines import SCALE, SHIPPED, TIER, copied, save_moved
 
 import rtsr as api
 from rtsr.backends import EngineChoice, find_ladder, open_engine
@@ -31,20 +31,6 @@ from rtsr.preparation import prepared
 from rtsr.sinks.encoding import Encoding
 
 onnx = pytest.importorskip("onnx", reason="onnx makes the test engines: pip install 'rtsr[dev]'")
-
-
-@pytest.fixture(scope="session")
-def both_ends(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("both-ends")
-    save_both_ends(folder)
-    copied(folder, "fast-x2-stream-int8")  # a tier that has no detail end
-    return folder
-
-
-@pytest.fixture
-def folder(both_ends: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("RTSR_ENGINES", str(both_ends))
-    return both_ends
 
 
 def weights(data: bytes) -> dict[str, np.ndarray]:
@@ -73,7 +59,7 @@ def enlarged(choice: EngineChoice) -> np.ndarray:
 
 @pytest.mark.parametrize("output", ["phases", "planes"])
 @pytest.mark.parametrize("detail", [0.25, 0.5, 0.9])
-def test_each_weight_of_a_blend_lies_as_far_along_as_was_asked(folder: Path, output: str, detail: float) -> None:
+def test_each_weight_of_a_blend_lies_as_far_along_as_was_asked(both_ends: Path, output: str, detail: float) -> None:
     ends = [weights(read_engine(found(end, output))) for end in (0.0, 1.0)]
     between = weights(read_engine(found(detail, output)))
     assert between.keys() == ends[0].keys()
@@ -83,12 +69,12 @@ def test_each_weight_of_a_blend_lies_as_far_along_as_was_asked(folder: Path, out
     assert any((between[name] != ends[0][name]).any() for name in between)
 
 
-def test_the_ends_of_the_dial_are_the_exported_files(folder: Path) -> None:
+def test_the_ends_of_the_dial_are_the_exported_files(both_ends: Path) -> None:
     for detail, name in ((0.0, "nano-x2-stream-float"), (1.0, "nano-x2-stream-detail-float")):
-        assert read_engine(found(detail)) == (folder / f"{name}.onnx").read_bytes()
+        assert read_engine(found(detail)) == (both_ends / f"{name}.onnx").read_bytes()
 
 
-def test_a_blend_has_a_name_and_a_sha256_of_its_own_the_same_each_time(folder: Path) -> None:
+def test_a_blend_has_a_name_and_a_sha256_of_its_own_the_same_each_time(both_ends: Path) -> None:
     engines = [found(detail, output) for detail in (0, 0.3, 0.305, 1) for output in ("phases", "planes")]
     assert len({engine.name for engine in engines}) == len({engine.sha256 for engine in engines}) == len(engines)
     assert (
@@ -99,7 +85,7 @@ def test_a_blend_has_a_name_and_a_sha256_of_its_own_the_same_each_time(folder: P
     assert engine_of(engines[2].sha256) == engines[2]
 
 
-def test_graphs_that_differ_in_more_than_weights_are_refused_in_one_sentence(folder: Path) -> None:
+def test_graphs_that_differ_in_more_than_weights_are_refused_in_one_sentence(both_ends: Path) -> None:
     phases, planes = (read_engine(found(0, output)) for output in ("phases", "planes"))
     with pytest.raises(EngineError, match=r"^the name cannot be blended: [^\n]*$"):
         blend(phases, planes, 0.5, "the name")
@@ -141,14 +127,14 @@ def test_ends_that_keep_different_weights_in_float16_are_blended(monkeypatch: py
 # Which engine is taken
 
 
-def test_float_engines_are_blended_and_the_picture_moves_with_the_share(folder: Path) -> None:
+def test_float_engines_are_blended_and_the_picture_moves_with_the_share(both_ends: Path) -> None:
     pictures = [enlarged(EngineChoice(SCALE, TIER, "stream", "openvino", 10, detail=d)) for d in (0, 0.25, 0.5, 1)]
     away = [abs(other - pictures[0]).mean() for other in pictures]
     assert away[0] == 0 and away[1] < away[2] < away[3]
 
 
 @pytest.mark.parametrize(("asked", "taken"), [(0.1, 0), (0.3, 0.5), (0.25, 0.5), (0.8, 1), (0.5, 0.5)])
-def test_of_int8_engines_the_nearest_step_is_taken_and_said(folder: Path, asked: float, taken: float) -> None:
+def test_of_int8_engines_the_nearest_step_is_taken_and_said(both_ends: Path, asked: float, taken: float) -> None:
     said: list[str] = []
     engine = open_engine(EngineChoice(SCALE, TIER, "stream", "openvino", detail=asked), said.append)
     with closing(engine):
@@ -157,19 +143,19 @@ def test_of_int8_engines_the_nearest_step_is_taken_and_said(folder: Path, asked:
     assert said == ([f"int8 engines of nano exist at detail 0, 0.5 and 1: taking {taken:g}"] if asked != taken else [])
 
 
-def test_plans_are_made_of_blends_as_well(folder: Path) -> None:
+def test_plans_are_made_of_blends_as_well(both_ends: Path) -> None:
     half = find_ladder(EngineChoice(SCALE, TIER, "stream", "tensorrt", detail=0.3))
     assert half.name == "nano-x2-stream-detail30-float-planes"
     step = find_ladder(EngineChoice(SCALE, TIER, "stream", "tensorrt", precision="int8", detail=0.4))
     assert step.name == "nano-x2-stream-detail50-int8"
 
 
-def test_without_the_dial_nothing_changes(folder: Path) -> None:
+def test_without_the_dial_nothing_changes(both_ends: Path) -> None:
     assert found(0, precision="int8").name == "nano-x2-stream-int8"
     assert find_ladder(EngineChoice(SCALE, TIER, "stream", "tensorrt")).name == "nano-x2-stream-float-planes"
 
 
-def test_a_tier_takes_detail_behind_its_name_too(folder: Path) -> None:
+def test_a_tier_takes_detail_behind_its_name_too(both_ends: Path) -> None:
     assert find_ladder(EngineChoice(SCALE, f"{TIER}-detail", "stream", "tensorrt")).detail == 1
 
 
@@ -183,7 +169,7 @@ def test_what_is_no_share_is_one_sentence(detail: float) -> None:
             refuse()
 
 
-def test_a_model_without_a_detail_end_says_which_have_one(folder: Path) -> None:
+def test_a_model_without_a_detail_end_says_which_have_one(both_ends: Path) -> None:
     with pytest.raises(ConfigError, match=r"int8 engine of fast x2.*no detail end; models with one: nano$"):
         open_engine(EngineChoice(2, "fast", detail=0.5))
     with pytest.raises(ConfigError, match="reference"):
@@ -218,7 +204,7 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_film_is_begun_anew_for_another_share_and_devices_agree_on_one(
-    folder: Path, film: Path, tmp_path: Path
+    both_ends: Path, film: Path, tmp_path: Path
 ) -> None:
     how = {"scale": SCALE, "model": TIER, "encoding": Encoding("libx264", preset="ultrafast")}
     identities = []
@@ -233,7 +219,7 @@ def test_a_film_is_begun_anew_for_another_share_and_devices_agree_on_one(
     assert (tmp_path / "alone.mkv").read_bytes() == (tmp_path / "shared.mkv").read_bytes()
 
 
-def test_other_machines_and_the_memory_estimate_know_a_blend(folder: Path, tmp_path: Path, monkeypatch) -> None:
+def test_other_machines_and_the_memory_estimate_know_a_blend(both_ends: Path, tmp_path: Path, monkeypatch) -> None:
     choice = EngineChoice(SCALE, TIER, "stream", "openvino", 10, detail=0.3)
     with closing(open_engine(choice)) as here, closing(open_engine(replace(choice, detail=0))) as faithful:
         files = EngineFiles.of(here.sha256)
@@ -248,7 +234,7 @@ def test_other_machines_and_the_memory_estimate_know_a_blend(folder: Path, tmp_p
         assert (there.name, there.sha256) == (here.name, here.sha256)
 
 
-def test_the_command_and_the_api_take_the_dial(folder: Path, tmp_path: Path) -> None:
+def test_the_command_and_the_api_take_the_dial(both_ends: Path, tmp_path: Path) -> None:
     noise = np.random.default_rng(3).integers(0, 32, (24, 32, 3))
     small = (np.add.outer(np.arange(24) * 4, np.arange(32) * 3)[..., None] + noise).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "small.png"), small[..., ::-1])
@@ -267,7 +253,7 @@ def test_the_command_and_the_api_take_the_dial(folder: Path, tmp_path: Path) -> 
         assert upscaler.name == "nano-x2-stream-detail50-int8 (openvino)"
 
 
-def test_engines_are_listed_with_the_shares_that_can_be_had(folder: Path) -> None:
+def test_engines_are_listed_with_the_shares_that_can_be_had(both_ends: Path) -> None:
     rows = {line.split()[1]: line for line in rtsr("engines").stdout.splitlines() if "-stream" in line}
     assert "0 - 1" in rows["nano-x2-stream-float"] and "0 - 1" in rows["nano-x2-stream-detail-float-planes"]
     assert "0, 0.5, 1" in rows["nano-x2-stream-detail50-int8"]

@@ -399,9 +399,15 @@ def test_the_control_socket_does_what_the_buttons_say(sink: WebSink, session: Sm
         done = heard(page, "recording")
         assert get(sink, done["url"])[2] == b"a recording"
         page.send(json.dumps({"type": "detail", "amount": 0.5}))
-        assert heard(page, "error")["text"].startswith("these tiers have no detail end")
+        assert heard(page, "error")["text"] == "fast has no detail end"
+        session.has_dial = True
+        page.send(json.dumps({"type": "detail", "amount": 0.25}))
+        while (told := heard(page, "stats"))["detail"] != 0.25:
+            pass
+        assert told["no_detail"] == ""
+        session.has_dial = False
     assert [call for call in session.calls if call[0] != "snapshot"] == [
-        ("tier", "fast"), ("tier", None), ("record", True), ("record", False)
+        ("tier", "fast"), ("tier", None), ("record", True), ("record", False), ("detail", 0.25)
     ]  # fmt: skip
     session.set_tier("nano")
 

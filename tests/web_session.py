@@ -15,6 +15,7 @@ import numpy as np
 
 import rtsr
 from rtsr.backends import EngineChoice, open_engine
+from rtsr.errors import ConfigError
 from rtsr.frames import ColorTags, batched
 from rtsr.live.contract import LiveStats, Shown
 from rtsr.live.pictures import ScreenPictures
@@ -38,6 +39,7 @@ class SmallSession:
         self.last: Shown | None = None
         self.over = threading.Event()
         self._tier, self._recording = TIERS[0], False
+        self.has_dial, self._detail = False, 0.0
         self._engines = {tier: open_engine(EngineChoice(scale, tier)) for tier in TIERS}
         self._recent: deque[tuple[float, float]] = deque(maxlen=60)
         self._thread = threading.Thread(target=self._work, name="rtsr-small-session")
@@ -91,6 +93,8 @@ class SmallSession:
             recording="talk.mp4" if self._recording else None,
             notices=[],
             tiers=TIERS,
+            detail=self._detail if self.has_dial else None,
+            no_detail="" if self.has_dial else f"{self._tier} has no detail end",
         )
 
     def set_tier(self, tier: str | None) -> None:
@@ -99,7 +103,10 @@ class SmallSession:
             self._tier = tier
 
     def set_detail(self, amount: float) -> None:
+        if not self.has_dial:
+            raise ConfigError(f"{self._tier} has no detail end")
         self.calls.append(("detail", amount))
+        self._detail = amount
 
     def set_split(self, at: float | None) -> None:
         self.calls.append(("split", at))

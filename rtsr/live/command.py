@@ -92,6 +92,12 @@ def live(
     model: Annotated[str, typer.Option(help="The best tier to use: nano, fast or balanced.")] = "balanced",
     backend: Annotated[str, typer.Option(help="As of `rtsr upscale`; reference is bicubic.")] = "auto",
     degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
+    detail: Annotated[
+        float | None,
+        typer.Option(
+            metavar="0..1", help="As of `rtsr upscale`; to begin with, the d key turns it.", show_default=False
+        ),
+    ] = None,
     hold_fps: Annotated[
         str, typer.Option(metavar="N|off|source", help="Take a quicker tier when this rate does not hold.")
     ] = "source",
@@ -147,7 +153,7 @@ def live(
         listen=listen,
         microphone=microphone,
     )
-    engine = EngineChoice(scale, model, degradation, backend)
+    engine = EngineChoice(scale, model, degradation, backend, detail=detail)
 
     def notice(sentence: str) -> None:
         if not quiet:

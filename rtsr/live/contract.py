@@ -106,7 +106,8 @@ class LiveStats:
 
     seconds: float = 0.0
     tiers: tuple[str, ...] = ()  # to choose from, best last
-    detail: float | None = None  # how far to the detail end, 0..1; None where the tier has no detail engine
+    detail: float | None = None  # the share in use, 0..1; None where the tier has no detail end
+    no_detail: str = ""  # and why it has none
 
 
 class Controls(Protocol):
@@ -119,7 +120,10 @@ class Controls(Protocol):
         ...
 
     def set_detail(self, amount: float) -> None:
-        """How far to the detail end, 0..1. Nobody calls it while LiveStats.detail is None."""
+        """How far to the detail end, 0..1. LiveStats.detail follows when the engine for that works.
+
+        Raises ConfigError while the tier has no detail end.
+        """
         ...
 
     def set_split(self, at: float | None) -> None:

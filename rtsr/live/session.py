@@ -25,7 +25,7 @@ from rtsr.live.outputs import Output, Outputs
 from rtsr.live.record import RecordSink
 from rtsr.live.snapshot import write_pair
 from rtsr.live.summary import Summary, memory_mb
-from rtsr.live.tiers import Tier, Tiers, why_no_detail
+from rtsr.live.tiers import Tier, Tiers
 from rtsr.live.view import with_split
 from rtsr.threads import latest
 
@@ -200,6 +200,8 @@ class Session:
             notices=list(self.notices),
             seconds=time.monotonic() - self._begun,
             tiers=tuple(self.tier_names),
+            detail=tier.detail,
+            no_detail=tier.no_detail,
         )
 
     @property
@@ -220,8 +222,16 @@ class Session:
     def set_tier(self, tier: str | None) -> None:
         self._choice.pin(tier)
 
+    @property
+    def detail(self) -> float:
+        """What set_detail() asked for last; what is in use may be the nearest to it."""
+        return self._tiers.detail
+
     def set_detail(self, amount: float) -> None:
-        raise ConfigError(why_no_detail(self.tier_names))
+        tier = self._choice.current
+        if tier.no_detail:
+            raise ConfigError(tier.no_detail)
+        self._tiers.turn(min(amount, 1.0) if amount > 0 else 0.0, tier)
 
     def set_split(self, at: float | None) -> None:
         self._split = None if at is None else min(max(at, 0.0), 1.0)
@@ -286,6 +296,7 @@ class Session:
             input_size=stats.input_size,
             output_size=stats.output_size,
             tier=stats.tier,
+            detail=stats.detail,
             backend=stats.backend,
             target_fps=stats.target_fps,
             captured=self._rate_in.count + self._missed,

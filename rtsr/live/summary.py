@@ -30,6 +30,7 @@ class Summary:
     input_size: tuple[int, int]
     output_size: tuple[int, int]
     tier: str
+    detail: float | None
     backend: str
     target_fps: float | None
     captured: int
@@ -54,7 +55,7 @@ class Summary:
         lines = [
             f"{self.source}: {self.upscaled} of {self.captured} frames in {self.seconds:.1f} s, "
             f"{self.fps_out:.1f} fps, {'x'.join(map(str, self.input_size))} -> "
-            f"{'x'.join(map(str, self.output_size))}, {self.tier} ({self.backend})",
+            f"{'x'.join(map(str, self.output_size))}, {named(self.tier, self.detail)} ({self.backend})",
             f"capture to shown: p50 {latency['p50_ms']:.1f} ms, p95 {latency['p95_ms']:.1f}, "
             f"worst {latency['worst_ms']:.1f}; dropped: {drops}",
         ]
@@ -64,6 +65,11 @@ class Summary:
             worst = max(switch.gap_ms for switch in self.switches)
             lines.append(f"{len(self.switches)} changes of tier, the longest pause {worst:.0f} ms")
         return lines
+
+
+def named(tier: str, detail: float | None) -> str:
+    """`balanced`, or `balanced detail 0.5`."""
+    return f"{tier} detail {detail:g}" if detail else tier
 
 
 def memory_mb() -> float:

@@ -11,6 +11,7 @@ import numpy as np
 
 from rtsr.backends import Engine, EngineChoice, open_engine
 from rtsr.backends.switching import at_work, open_for_job
+from rtsr.detail import models_with_detail, nearest_to
 from rtsr.errors import ConfigError, RtsrError
 from rtsr.frames import FrameBatch, VideoSpec
 from rtsr.live.stream import TIME_BASE
@@ -18,17 +19,23 @@ from rtsr.manifest import installed_engines
 
 _LONG_S = 3.0  # to wait without a word
 _TRIES = 3  # inferences timed when a tier is made ready
-Opener = Callable[[tuple[int, int], Callable[[Engine], None]], Engine]  # see open_live()
+# Of a share of detail, 0..1; the rest as in open_live().
+Opener = Callable[[float, tuple[int, int], Callable[[Engine], None]], Engine]
 
 
 class Tier:
-    """One engine. cost_ms: of one frame, as last seen; infinite until it is ready for this size of picture."""
+    """One engine. cost_ms: of one frame, as last seen; infinite until it is ready for this size of picture.
 
-    def __init__(self, name: str, open_it: Opener):
+    asked: the share of detail to open it with, 0..1. no_detail: why it has no dial, empty where it has one.
+    """
+
+    def __init__(self, name: str, open_it: Opener, asked: float = 0.0, no_detail: str = ""):
         self.name = name
         self.cost_ms = float("inf")
         self.first_cost_ms = float("inf")  # when made ready: what to compare tiers by before both have worked
-        self._open_it = open_it
+        self.no_detail = no_detail
+        self._open_it, self.asked = open_it, asked
+        self._shares: dict[str, float] = {}  # of detail, by the sha256 of what works or stands by
         self._engine: Engine | None = None
         self._size: tuple[int, int] | None = None
         self._lock = threading.Lock()  # an engine works for one thread at a time
@@ -37,6 +44,14 @@ class Tier:
     def backend(self) -> str:
         """Which one works now; empty before it is opened."""
         return at_work(self._engine).backend if self._engine is not None else ""
+
+    @property
+    def detail(self) -> float | None:
+        """The share in use, of several steps perhaps the nearest to what was asked for; None without a dial."""
+        if self.no_detail:
+            return None
+        engine = self._engine
+        return self.asked if engine is None else self._shares.get(at_work(engine).sha256, self.asked)
 
     def is_ready(self, size: tuple[int, int]) -> bool:
         """Whether a picture of this (height, width) would be upscaled without anything to wait for."""
@@ -50,15 +65,41 @@ class Tier:
             if self._engine is not None and self._engine.backend == "tensorrt":
                 self._engine.close()  # another size is another plan
                 self._engine = None
-            self._engine = self._engine or self._open_it(size, lambda better: self._time(better, size))
+            if self._engine is None:
+                self._engine = self._opened(self.asked, size)
+                self._shares = _shares(self._engine, self.asked)
             self._time(at_work(self._engine), size)
             self._size = size
 
+    def turn(self, detail: float, size: tuple[int, int]) -> None:
+        """Go on with the engine of another share of detail, 0..1, for pictures of (height, width).
+
+        It is opened and compiled while the one in use works, and takes its place between two frames. Nothing happens
+        without a dial, or where what is in use is the nearest that can be had. Raises ConfigError or EngineError; the
+        one in use stays then.
+        """
+        engine = self._engine
+        if self.no_detail or engine is None or _shares(engine, detail) == self._shares:
+            return
+        engine = self._opened(detail, size)
+        try:
+            at_work(engine).infer(_gray(size))  # compiles
+        except BaseException:
+            engine.close()
+            raise
+        shares = _shares(engine, detail)
+        with self._lock:
+            engine, self._engine = self._engine, engine
+            self.asked, self._shares, self._size = detail, shares, size
+        if engine is not None:
+            engine.close()
+
+    def _opened(self, detail: float, size: tuple[int, int]) -> Engine:
+        return self._open_it(detail, size, lambda better: self._time(better, size))
+
     def _time(self, engine: Engine, size: tuple[int, int]) -> None:
         """Compile, and note what a picture of (height, width) costs."""
-        height, width = size
-        gray = np.full((1, 1, height, width), 128, np.uint8)
-        batch = FrameBatch(gray, np.full((1, 2, -(-height // 2), -(-width // 2)), 128, np.uint8), (0,), TIME_BASE)
+        batch = _gray(size)
         engine.infer(batch)  # compiles
         costs = []
         for _ in range(_TRIES):
@@ -85,15 +126,36 @@ class Tier:
             self._engine, self._size = None, None
 
 
+def _gray(size: tuple[int, int]) -> FrameBatch:
+    height, width = size
+    y, uv = (
+        np.full((1, 1, height, width), 128, np.uint8),
+        np.full((1, 2, -(-height // 2), -(-width // 2)), 128, np.uint8),
+    )
+    return FrameBatch(y, uv, (0,), TIME_BASE)
+
+
+def _shares(engine: Engine, detail: float) -> dict[str, float]:
+    """What opens where `detail` is asked for of an engine, and of those that it hands its work to."""
+    return {each.sha256: nearest_to(each.sha256, detail) for each in getattr(engine, "engines", (engine,))}
+
+
 def ladder(choice: EngineChoice, notice: Callable[[str], None] = lambda sentence: None) -> list[Tier]:
     """The chosen model and all that are quicker at its scale, quickest first. notice: gets what engines have to say.
-    Raises ConfigError."""
+
+    choice.share is where the dial begins; tiers that have none are faithful. Raises ConfigError.
+    """
     if choice.backend == "reference":
-        return [Tier("bicubic", lambda size, ready: open_engine(choice))]
-    names = quick_tiers(choice.scale, choice.degradation)
+        return [Tier("bicubic", lambda detail, size, ready: open_engine(choice), 0, "interpolation has no detail end")]
+    names, chosen = quick_tiers(choice.scale, choice.degradation), choice.generator
     # What is none of these is an RGB generator, above all others; or nothing, which opening it tells.
-    chosen = names[: names.index(choice.model) + 1] if choice.model in names else [*names, choice.model]
-    return [Tier(name, _opener(replace(choice, model=name), notice)) for name in chosen]
+    names = names[: names.index(chosen) + 1] if chosen in names else [*names, chosen]
+    tiers = []
+    for name in names:
+        why = why_no_detail(name, choice.scale, choice.degradation)
+        asked = 0.0 if why and name != chosen else choice.share  # of the chosen one the opening tells that it has none
+        tiers.append(Tier(name, _opener(replace(choice, model=name, detail=None), notice), asked, why))
+    return tiers
 
 
 def quick_tiers(scale: int, degradation: str) -> list[str]:
@@ -103,21 +165,15 @@ def quick_tiers(scale: int, degradation: str) -> list[str]:
     return list(dict.fromkeys(e.tier for e in sorted(engines, key=lambda e: (e.macs_per_lr_pixel, e.tier))))
 
 
-def why_no_detail(tiers: Sequence[str]) -> str:
-    """Why there is no dial between fidelity and detail for these tiers, and what there is instead."""
-    known = sorted({engine.tier for engine in installed_engines() if engine.end == "detail"})
-    if any(tier.endswith("-detail") for tier in tiers):
-        return "this is the detail end itself; there is no dial between the two"
-    if not known:
-        return "no detail engine is installed; the picture is the faithful one"
-    fitting = next((tier for tier in tiers if tier in known), None)
-    if fitting:
-        return f"there is no dial, but --model {fitting}-detail begins with the detail end"
-    return f"these tiers have no detail end; --model {known[0]}-detail is one"
+def why_no_detail(tier: str, scale: int, degradation: str) -> str:
+    """Why there is no dial between fidelity and detail for a tier; empty where there is one."""
+    engines = [e for e in installed_engines() if e.tier == tier and e.scale == scale]
+    ends = {e.detail > 0 for e in engines if e.rgb or e.degradation == degradation}
+    return "" if len(ends) == 2 else f"{tier} has no detail end; {models_with_detail()}"
 
 
 def _opener(choice: EngineChoice, notice: Callable[[str], None]) -> Opener:
-    return lambda size, ready: open_live(choice, size, notice, ready)
+    return lambda detail, size, ready: open_live(replace(choice, detail=detail), size, notice, ready)
 
 
 def open_live(
@@ -135,13 +191,15 @@ def open_live(
 class Tiers:
     """Tiers and the thread that makes them ready, the best one first; the opening waits for that one.
 
-    A tier that fails to open is left out, with a notice. Raises ConfigError or EngineError if the first one does.
+    detail: the share that was asked for last. A tier that fails to open is left out, with a notice. Raises ConfigError
+    or EngineError if the first one does.
     """
 
     def __init__(self, tiers: Sequence[Tier], size: tuple[int, int], notice: Callable[[str], None]):
         self.all = list(tiers)
         self._notice = notice
         self._size = size
+        self.detail, self._ahead = self.all[-1].asked, self.all[-1]
         self._wanted, self._first = threading.Event(), threading.Event()
         self._wanted.set()
         self._stopping = False
@@ -169,6 +227,11 @@ class Tiers:
             self._size = size
             self._wanted.set()
 
+    def turn(self, detail: float, ahead: Tier) -> None:
+        """From now on engines of this share of detail, 0..1; `ahead` before the other tiers."""
+        self.detail, self._ahead = detail, ahead
+        self._wanted.set()
+
     def stop(self) -> None:
         """Begin no compilation any more; the one in work goes on to its end."""
         self._stopping = True
@@ -192,10 +255,17 @@ class Tiers:
         while True:
             self._wanted.wait()
             self._wanted.clear()
-            for tier in reversed(self.all):
+            for tier in [self._ahead, *(tier for tier in reversed(self.all) if tier is not self._ahead)]:
                 if self._stopping:
                     return
-                try:
-                    tier.prepare(self._size)
-                except RtsrError as error:
-                    self._notice(f"tier {tier.name} is left out: {error}")
+                self._make(tier)
+                if self._wanted.is_set():
+                    break  # what is asked for now comes before what no longer is
+
+    def _make(self, tier: Tier) -> None:
+        was_ready = tier.is_ready(self._size)
+        try:
+            tier.prepare(self._size)
+            tier.turn(self.detail, self._size)
+        except RtsrError as error:
+            self._notice(f"tier {tier.name} {'stays as it is' if was_ready else 'is left out'}: {error}")

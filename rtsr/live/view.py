@@ -9,6 +9,7 @@ import numpy as np
 
 from rtsr.frames import Frame
 from rtsr.live.contract import LiveStats, Shown
+from rtsr.live.summary import named
 
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128  # of limited range
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -48,7 +49,7 @@ def overlay_lines(stats: LiveStats) -> list[str]:
     target = f" of {stats.target_fps:g}" if stats.target_fps else ""
     sizes = "{}x{} -> {}x{}".format(*stats.input_size, *stats.output_size)
     lines = [
-        f"{stats.fps_out:.1f}{target} fps  {stats.tier} ({stats.backend})  {sizes}",
+        f"{stats.fps_out:.1f}{target} fps  {named(stats.tier, stats.detail)} ({stats.backend})  {sizes}",
         f"latency {stats.latency_p50_ms:.0f} ms  p95 {stats.latency_p95_ms:.0f}  worst {stats.latency_worst_ms:.0f}",
         "dropped " + (", ".join(f"{count} {cause}" for cause, count in stats.dropped.items() if count) or "none"),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -21,7 +22,6 @@ from rtsr.errors import ConfigError, RtsrError, SinkError
 from rtsr.live.contract import Shown
 from rtsr.live.pictures import ScreenPictures
 from rtsr.live.session import Session
-from rtsr.live.tiers import why_no_detail
 from rtsr.live.view import overlay_lines, with_overlay
 
 _OVERLAY_S = 0.25  # figures that change more often cannot be read
@@ -139,7 +139,7 @@ class WindowSink:
         actions: dict[int, Callable[[], object]] = {
             ord("s"): self._toggle_split,
             ord("t"): self._next_tier,
-            ord("d"): lambda: session.note(why_no_detail(session.tier_names)),
+            ord("d"): self._next_detail,
             ord("p"): session.snapshot,
             ord("r"): lambda: session.record(session.stats().recording is None),
             ord("q"): session.quit,
@@ -163,6 +163,17 @@ class WindowSink:
         tier = choices[(choices.index(self._session.pinned) + 1) % len(choices)]
         self._session.set_tier(tier)
         self._session.note(f"tier {tier}" if tier else "the tier follows the rate")
+
+    def _next_detail(self) -> None:
+        detail = next_detail(self._session.detail)
+        self._session.set_detail(detail)
+        self._session.note(f"detail {detail:g}")
+
+
+def next_detail(detail: float) -> float:
+    """The next quarter of the way to the detail end, 0..1; 0 again after 1."""
+    quarter = math.floor(4 * detail + 1e-6) + 1
+    return quarter / 4 if quarter <= 4 else 0.0
 
 
 def why_no_window() -> str | None:

@@ -258,6 +258,20 @@ def test_figures_move_and_the_detail_dial_says_why_not(page, sink: WebSink) -> N
     assert page.locator("#detail").is_disabled() and "no detail end" in page.inner_text("#detail-why")
 
 
+def test_the_detail_dial_is_turned_and_shows_what_came_of_it(page, sink: WebSink, session: SmallSession) -> None:
+    session.has_dial = True
+    try:
+        watch(page, sink)
+        wait(page, "!document.getElementById('detail').disabled")
+        assert page.inner_text("#detail-why") == ""
+        page.locator("#detail").fill("50")
+        wait(page, "document.getElementById('stat-tier').textContent.endsWith(', detail 0.5')")
+        session.set_detail(1.0)  # somebody else turns it
+        wait(page, "document.getElementById('detail').value === '100'")
+    finally:
+        session.has_dial = False
+
+
 def test_snapshot_and_recording(page, sink: WebSink, tmp_path: Path) -> None:
     watch(page, sink)
     loads: list = []

@@ -17,7 +17,6 @@ from rtsr.errors import RtsrError
 from rtsr.frames import ColorTags, VideoSpec
 from rtsr.live.contract import Controls, Shown
 from rtsr.live.snapshot import png_pair
-from rtsr.live.tiers import why_no_detail
 from rtsr.live.web.app import Download, Downloads, Seats
 from rtsr.live.web.moment import Feed
 
@@ -86,11 +85,7 @@ class Page:
             {
                 **{"type": "hello", "version": __version__, "scale": desk.scale},
                 "source": [desk.spec.width, desk.spec.height],
-                **{
-                    "webrtc": desk.rtc,
-                    "camera_tiers": desk.tiers,
-                    "no_detail": why_no_detail(desk.controls.stats().tiers),
-                },
+                **{"webrtc": desk.rtc, "camera_tiers": desk.tiers},
             }
         )
         running = (self._listen(), self._tell(), desk.over.wait())
@@ -159,10 +154,7 @@ class Page:
             self._peer.tier = tier
 
     async def _detail(self, asked: dict[str, Any]) -> None:
-        amount = min(max(float(asked["amount"]), 0.0), 1.0)
-        stats = self._desk.controls.stats()
-        if stats.detail is None:
-            raise RtsrError(why_no_detail(stats.tiers))
+        amount = float(asked["amount"])
         await self._loop.run_in_executor(None, self._desk.controls.set_detail, amount)
 
     async def _snapshot(self, asked: dict[str, Any]) -> dict[str, Any]:

@@ -155,6 +155,8 @@ function fillTiers(tiers, automatic) {
 
 // What is measured
 
+let turnedAt = -Infinity; // the dial, by hand
+
 const ms = (value) => (value === null || value === undefined ? "–" : `${value < 10 ? value.toFixed(1) : Math.round(value)}`);
 const fps = (value) => value.toFixed(1);
 
@@ -168,7 +170,8 @@ function showStats(now) {
   $("stat-glass").textContent = glass === null ? "–" : `${ms(glass + up)} ms, p95 ${ms(worst + up)}`;
   $("stat-shown").textContent = `${fps(view.shown.count / 3)} fps`;
   const { tier, input_size: input, output_size: output } = mine || now;
-  $("stat-tier").textContent = tier;
+  const detail = mine ? null : now.detail;
+  $("stat-tier").textContent = detail ? `${tier}, detail ${detail}` : tier;
   $("stat-size").textContent = `${input.join("×")} → ${output.join("×")}`;
   if (mine) {
     $("stat-fps").textContent = `${fps(mine.fps_out)} out`;
@@ -185,10 +188,11 @@ function showStats(now) {
     $("record").lastElementChild.textContent = now.recording !== null ? "Stop" : "Record";
     fillTiers(now.tiers, true);
   }
-  const detail = mine ? null : now.detail;
+  const why = mine ? "your own camera is upscaled by the faithful end" : now.no_detail;
   $("detail").disabled = detail === null;
-  $("detail-field").title = $("detail-why").textContent = detail === null ? `Detail: ${control.hello.no_detail}` : "";
-  if (detail !== null && document.activeElement !== $("detail")) $("detail").value = detail * 100;
+  $("detail-field").title = $("detail-why").textContent = detail === null ? `Detail: ${why}` : "";
+  // What is being turned shows what is asked for; later what came of it, also of what others ask for.
+  if (detail !== null && performance.now() - turnedAt > 2000) $("detail").value = detail * 100;
 }
 
 // What the buttons do
@@ -263,7 +267,10 @@ async function perform(id) {
 
 for (const id of Object.keys(DO)) $(id).addEventListener("click", () => perform(id));
 $("tier").addEventListener("change", ({ target }) => control.say({ type: "tier", tier: target.value || null }));
-$("detail").addEventListener("input", ({ target }) => control.say({ type: "detail", amount: target.value / 100 }));
+$("detail").addEventListener("input", ({ target }) => {
+  turnedAt = performance.now();
+  control.say({ type: "detail", amount: target.value / 100 });
+});
 $("way").addEventListener("change", ({ target }) => {
   wanted = target.value;
   if (control.hello) watch();
