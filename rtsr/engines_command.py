@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rtsr.cli_options import JsonOption, ModelOption, ScaleOption
 from rtsr.errors import ConfigError, EngineError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ engines = typer.Typer(
 @engines.callback(invoke_without_command=True)
 def list_engines(
     context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: JsonOption = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         return
@@ -50,8 +51,8 @@ def build(
     for_: Annotated[
         str | None, typer.Option("--for", help="A film whose size and pixel format to take.", show_default=False)
     ] = None,
-    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
-    model: Annotated[str, typer.Option(help="Generator: nano, fast or balanced.")] = "balanced",
+    scale: ScaleOption = 4,
+    model: ModelOption = "balanced",
     degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
     detail: Annotated[
         float | None, typer.Option(help="How far to the detail end, 0 to 1; each share has a plan.", show_default=False)

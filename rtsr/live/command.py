@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from rtsr.cli_options import ScaleOption
 from rtsr.errors import ConfigError, Interrupted, SinkError
 
 if TYPE_CHECKING:
@@ -88,8 +89,8 @@ def live(
         ),
     ] = None,
     stall: Annotated[float, typer.Option(metavar="SECONDS", help="Silence after which a source counts as broken.")] = 5,
-    scale: Annotated[int, typer.Option(help="How many times larger: 2, 3 or 4.")] = 4,
-    model: Annotated[str, typer.Option(help="The best tier to use: nano, fast or balanced.")] = "balanced",
+    scale: ScaleOption = 4,
+    model: Annotated[str, typer.Option(help="The best tier to use: nano, fast, balanced or quality.")] = "balanced",
     backend: Annotated[str, typer.Option(help="As of `rtsr upscale`; reference is bicubic.")] = "auto",
     degradation: Annotated[str, typer.Option(help="stream (compressed) or clean.")] = "stream",
     detail: Annotated[
