@@ -170,6 +170,11 @@ def find_engine(
         raise ConfigError(
             f"model {tier!r} has no engine for scale {scale}; it has {', '.join(map(str, scales))} (see `rtsr engines`)"
         )
+    if others := sorted({e.degradation for e in engines if e.kind == (tier, scale, e.degradation, precision, output)}):
+        raise ConfigError(
+            f"model {tier!r} x{scale} is trained for {' and '.join(others)} input only, not for {degradation}: pass "
+            f"--degradation {others[0]}, or take another model (see `rtsr engines`)"
+        )
     raise ConfigError(
         f"no {precision} {output} engine for {tier} x{scale}, degradation {degradation!r} (see `rtsr engines`)"
     )

@@ -136,7 +136,7 @@ def test_the_engine_that_fits_is_found(folder: Path) -> None:
     [
         ({"tier": "huge"}, ["huge", "repeat"]),  # what was asked for and what there is
         ({"scale": 4}, ["scale 4", "2"]),
-        ({"degradation": "clean"}, ["clean"]),
+        ({"degradation": "clean"}, ["clean", "pass --degradation stream"]),
         ({"precision": "float"}, ["float"]),
     ],
 )

@@ -39,9 +39,8 @@ def add_quality(manifest: Manifest, folder: Path, sets: Path, clips: Path | None
         return
     file = folder / manifest.file
     coded = clips if manifest.degradation == "stream" else None
-    has_ends = (
-        manifest.end == "detail" or (folder / f"{manifest.name.replace('-float', '-detail-float')}.json").exists()
-    )
+    body, _, precision = manifest.name.rpartition("-")
+    has_ends = manifest.end == "detail" or (folder / f"{body}-detail-{precision}.json").exists()
     quality = measure(str(file), sets, coded, perceptual=manifest.rgb or has_ends)
     upscaler = open_engine(file)
     quality["flat_max_error"] = flat_error(upscaler)[0]
