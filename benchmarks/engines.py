@@ -33,7 +33,7 @@ ENCODINGS = {"x264 ultrafast": ("libx264", "ultrafast"), "nvenc": ("h264_nvenc",
 
 
 def choice_of(job: Job, backend: str, precision: str = "fp16") -> EngineChoice:
-    return EngineChoice(job.scale, job.tier, "stream", backend, precision=precision)
+    return EngineChoice(job.scale, job.tier, job.degradation, backend, precision=precision)
 
 
 def opened(job: Job, backend: str, graphs: bool | None = None, precision: str = "fp16") -> Engine:
@@ -112,7 +112,7 @@ def on_device(engine: Any, batch: FrameBatch, quick: bool) -> dict[str, float]:
 def work_of(job: Job) -> dict[str, float]:
     """Of a frame. gflop: of the convolutions. gb: what they read and write in FP16 if each reads its input and writes
     its output once, and the bytes of y in and out; chroma and borders are left out."""
-    manifest = find_engine(job.tier, job.scale, "stream", "float", "planes")
+    manifest = find_engine(job.tier, job.scale, job.degradation, "float", "planes")
     pixels = job.width * job.height
     work = {"gflop": 2 * manifest.macs_per_lr_pixel * pixels / 1e9}
     try:

@@ -28,6 +28,13 @@ class Job:
     def __str__(self) -> str:
         return f"{self.tier} {self.height}p x{self.scale}"
 
+    @property
+    def degradation(self) -> str:
+        """Of the engine that is measured: clean where a tier has no other. The nets differ in their weights alone."""
+        engines = installed_engines()
+        has_stream = any((e.tier, e.scale, e.degradation) == (self.tier, self.scale, "stream") for e in engines)
+        return "stream" if has_stream else "clean"
+
 
 @dataclass(slots=True)
 class Row:
@@ -74,7 +81,7 @@ def no_engine(job: Job, device: str = "cuda") -> str:
     """Why a job cannot be done at all; empty if it can. GPUs run graphs made of the float engines with whole planes."""
     kind = ("float", "planes") if device == "cuda" else ("int8", "phases")
     engines = [engine for engine in installed_engines() if (engine.precision, engine.output) == kind and not engine.rgb]
-    scales = sorted({each.scale for each in engines if each.tier == job.tier and each.degradation == "stream"})
+    scales = sorted({each.scale for each in engines if each.tier == job.tier})
     if not scales:
         return f"there is no engine of tier {job.tier}"
     if job.scale not in scales:

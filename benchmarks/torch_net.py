@@ -23,7 +23,7 @@ class Net(nn.Module):
 
     def __init__(self, job: Job, dtype: torch.dtype):
         super().__init__()
-        layers = read_ladder(read_engine(find_engine(job.tier, job.scale, "stream", "float", "planes")))
+        layers = read_ladder(read_engine(find_engine(job.tier, job.scale, job.degradation, "float", "planes")))
         self.scale, self.dtype = job.scale, dtype
         self.convs = nn.ModuleList()
         for layer in layers:

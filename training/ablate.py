@@ -92,7 +92,8 @@ def compare(name: str, given: argparse.Namespace) -> str:
     torch.manual_seed(given.seed)
     step = Fidelity(variant.generator(args.scale), stage, args.steps, args.scale)
     began = time.process_time()
-    fit(step, pairs, val, Path("runs") / f"ablate-{name}", args)
+    if not fit(step, pairs, val, Path("runs") / f"ablate-{name}", args):
+        raise SystemExit(130)  # interrupted
     seconds = time.process_time() - began
     score = np.mean([psnr(upscale(step.ema, lr, 4), hr, 4) for hr, lr, _ in val])
     macs, ms = cost(step.ema)

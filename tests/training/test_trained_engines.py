@@ -21,7 +21,11 @@ ASKED = {
     "nano-x4-clean-int8": 30.3,
     "fast-x4-clean-int8": 30.85,
     "balanced-x4-clean-int8": 31.15,
-    "fast-x2-clean-int8": 36.9,
+    "quality-x4-clean-int8": 31.25,
+    "nano-x3-clean-int8": 32.5,
+    "fast-x3-clean-int8": 33.2,
+    "balanced-x3-clean-int8": 33.35,
+    "fast-x2-clean-int8": 36.95,
 }
 
 

@@ -31,12 +31,19 @@ train balanced --scale 2 --degradation stream --batch 8 --steps 800 --init runs/
 train nano --scale 2 --degradation stream --batch 8 --steps 1000 --init runs/nano-x2-clean/last.pt --mse-from 0.3
 
 train balanced --scale 3 --batch 8 --steps 6000 --init runs/balanced-x4-clean-final/last.pt --mse-from 0.8
+train fast --scale 2 --name fast-x2-clean-more --batch 8 --steps 6000 --init runs/fast-x2-clean/last.pt --mse-from 0.85
+train nano --scale 3 --batch 8 --steps 3500 --init runs/nano-x4-clean-more/last.pt --mse-from 0.85
+train fast --scale 3 --batch 8 --steps 3500 --init runs/fast-x4-clean-more/last.pt --mse-from 0.85
+train nano --scale 3 --degradation stream --batch 8 --steps 1500 --init runs/nano-x3-clean/last.pt --mse-from 0.5
+train fast --scale 3 --degradation stream --batch 8 --steps 2000 --init runs/fast-x3-clean/last.pt --mse-from 0.5
+# Begins as balanced, widened and deepened; an engine, as that is what growing reads.
+train quality --batch 8 --crop 48 --steps 10000 --init engines/balanced-x4-clean-float.onnx --mse-from 0.85
 train balanced --scale 3 --degradation stream --batch 8 --steps 3000 --init runs/balanced-x3-clean/last.pt --mse-from 0.5
 
 for run in balanced-x4-clean-final nano-x4-clean-more fast-x4-clean-more \
     fast-x4-stream balanced-x4-stream-more nano-x4-stream \
-    fast-x2-clean balanced-x2-clean-more nano-x2-clean fast-x2-stream balanced-x2-stream nano-x2-stream \
-    balanced-x3-clean balanced-x3-stream; do
+    fast-x2-clean-more balanced-x2-clean-more nano-x2-clean fast-x2-stream balanced-x2-stream nano-x2-stream \
+    balanced-x3-clean balanced-x3-stream nano-x3-clean fast-x3-clean nano-x3-stream fast-x3-stream quality-x4-clean; do
     python -m training.quantize "runs/$run/last.pt" --batch 8
     python -m training.export "runs/$run/last.pt" "runs/$run-int8/last.pt" --clips ../shared/data/clips_hr
     python -m training.export "runs/$run/last.pt" --output planes
