@@ -144,7 +144,7 @@ def test_targets_are_met_missed_or_not_measured() -> None:
 
 def test_engines_that_do_not_exist_are_told_apart() -> None:
     assert no_engine(Job("fast", 640, 360, 4)) == ""
-    assert "x3" in no_engine(Job("fast", 640, 360, 3))
+    assert "x3" in no_engine(Job("quality", 640, 360, 3))
     assert "tier none" in no_engine(Job("none", 640, 360, 4))
 
 
