@@ -9,12 +9,20 @@ from pictures import drawing
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
-RUN_ENGINES = ("test_export", "test_evaluate", "test_rgb_engines", "test_trained_engines")
+RUN_ENGINES = (
+    "test_ablate",
+    "test_evaluate",
+    "test_export",
+    "test_quality",
+    "test_rgb_engines",
+    "test_trained_engines",
+)
+TRAINS = ("fine_tuning_runs", "a_run_is_a_line")  # of those
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What trains comes first: torch's training crashes in a process in which OpenVINO has run (2.13 and 2026.4)."""
-    items.sort(key=lambda item: item.path.stem in RUN_ENGINES and "fine_tuning_runs" not in item.name)
+    items.sort(key=lambda item: item.path.stem in RUN_ENGINES and not any(name in item.name for name in TRAINS))
 
 
 @pytest.fixture(scope="session", autouse=True)
