@@ -5,7 +5,6 @@ measures milliseconds alone, all engines in one run, taking turns, so that what 
 """
 
 import argparse
-import os
 import statistics
 import sys
 import time
@@ -14,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rtsr import bench_machine
 from rtsr.manifest import Manifest, load_manifest, read_engine
 from training.clips import measure_clips
 from training.evaluate import flat_error, grid_energy, measure, measure_kernels
-from training.upscalers import BT601, LIMITED, open_engine
+from training.upscalers import ALONE, any_frame, open_engine
 
 WIDTH, HEIGHT = 640, 360  # of the frame that is timed
 ROUNDS = 15
@@ -51,8 +51,8 @@ def add_quality(manifest: Manifest, folder: Path, sets: Path, clips: Path | None
         quality["clips_mean"] = clip_means(manifest, folder, coded, quality["clips"])
     floats = folder / f"{manifest.name.replace('-int8', '-float')}.json"
     if manifest.precision == "int8" and floats.exists():
-        quality["float_psnr_y"] = load_manifest(floats).quality["psnr_y"]
-        quality["int8_loss_db"] = int8_loss(quality, load_manifest(floats).quality)
+        exact = load_manifest(floats).quality
+        quality["float_psnr_y"], quality["int8_loss_db"] = exact["psnr_y"], int8_loss(quality, exact)
     manifest.quality.update(quality)
     manifest.save(folder)
     print(f"{manifest.name}: {quality}", flush=True)
@@ -94,20 +94,13 @@ def add_speed(manifests: list[Manifest], folder: Path) -> None:
     """Write `ms_640x360`, the median of an engine alone on all cores, into manifests, under the machine's name."""
     import openvino as ov
 
-    rng = np.random.default_rng(0)
-    inputs = {
-        "y": rng.integers(16, 236, (1, 1, HEIGHT, WIDTH), np.uint8),
-        "uv": rng.integers(16, 241, (1, 2, HEIGHT // 2, WIDTH // 2), np.uint8),
-        "matrix": np.array(BT601, np.float32),
-        "range": np.array(LIMITED, np.float32),
-    }
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}  # as rtsr.backends.openvino has it
+    inputs = any_frame(WIDTH, HEIGHT)
     runs, times = {}, {}
     for manifest in manifests:
         model = ov.Core().read_model(read_engine(manifest, folder))
         given = {name: inputs[name] for name in manifest.dtypes if name in inputs}
         model.reshape({name: value.shape for name, value in given.items()})
-        runs[manifest.name] = ov.compile_model(model, "CPU", options), given
+        runs[manifest.name] = ov.compile_model(model, "CPU", ALONE), given
         times[manifest.name] = []
     for turn in range(ROUNDS):
         for name, (engine, given) in runs.items():
@@ -125,9 +118,8 @@ def add_speed(manifests: list[Manifest], folder: Path) -> None:
 
 def machine() -> str:
     """This machine, for people."""
-    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    models = [line.partition(":")[2].strip() for line in info.splitlines() if line.startswith("model name")]
-    return f"{os.cpu_count()} cores {models[0] if models else 'unknown'}"
+    found = bench_machine.machine()
+    return f"{found['cores']} cores {found['cpu']}"
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:

@@ -20,7 +20,7 @@ from training import checkpoint, recipe
 from training.data import DataError
 from training.evaluate import measure_picture, open_distance, read_rgb
 from training.loop import upscale
-from training.upscalers import Upscaler, open_upscaler, to_planes, to_rgb
+from training.upscalers import Upscaler, open_upscalers, to_planes, to_rgb
 
 Picture = NDArray[np.uint8]
 # Places on the benchmark pictures that show what nets get wrong: eye and hair, stripes, thin edges, foliage, text.
@@ -164,7 +164,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
         curves = "".join(blend_curve(name, args.steps, args.sets) for name in args.curve)
-        upscalers = {Path(what).stem if ":" not in what else what: open_upscaler(what) for what in args.engines}
+        upscalers = open_upscalers(args.engines)
         body = table(gather(args.engines, args.figures)) + curves + crops(upscalers, args.sets)
     except (DataError, OSError) as error:
         print(f"report stopped: {error}", file=sys.stderr)

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtsr.metrics import rgb_to_y
+from rtsr.metrics import psnr, rgb_to_y
 from training.clips import read_frames, recode
 from training.data import DataError, decode_rgb, stored_files
 from training.evaluate import read_rgb
 from training.resize import imresize
-from training.upscalers import Upscaler, open_upscaler, to_planes, to_rgb
+from training.upscalers import Upscaler, open_upscalers, to_planes, to_rgb
 
 Picture = NDArray[np.uint8]
 GRAIN = 8.0  # standard deviation of the film grain in code values, noise two pixels wide
@@ -102,8 +102,7 @@ def sheet(upscalers: dict[str, Upscaler], data: Path, side: int, crf: int | None
         cells = []
         for name, upscaler in upscalers.items():
             planes = upscaler.planes(y, uv)
-            error = float(np.square(planes[0].astype(float) - rgb_to_y(truth)).mean())
-            text = f"{name} {10 * np.log10(255**2 / error):.2f} dB"
+            text = f"{name} {psnr(planes[0], rgb_to_y(truth)):.2f} dB"
             cells.append(captioned(crop(to_rgb(*planes), subject, side), text))
         rows.append(np.hstack([*cells, captioned(crop(truth, subject, side), subject.label)]))
     return np.vstack(rows)
@@ -123,11 +122,11 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     try:
-        opened = {Path(what).stem if ":" not in what else what: open_upscaler(what) for what in args.engines}
+        opened = open_upscalers(args.engines)
         scales = sorted({upscaler.scale for upscaler in opened.values()})
         if len(scales) > 1:
             raise DataError(f"a sheet shows one scale, these have {scales}")
-        first = {f"bicubic:{scales[0]}": open_upscaler(f"bicubic:{scales[0]}")}
+        first = open_upscalers([f"bicubic:{scales[0]}"])
         picture = sheet(first | opened, args.data, args.side, None if args.clean else args.crf)
     except (DataError, OSError, KeyError) as error:
         print(f"no sheet: {error}", file=sys.stderr)

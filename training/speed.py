@@ -20,6 +20,7 @@ from torch import nn
 
 from training import recipe, rgb_export
 from training.generators import RRDBNet
+from training.upscalers import ALONE, any_frame
 
 SCALE = 4
 
@@ -38,15 +39,7 @@ def compiled(net: nn.Module, width: int, height: int) -> tuple[ov.CompiledModel,
     """The exported engine at a fixed size, and an input for it."""
     model = ov.Core().read_model(rgb_export.build_graph(rgb_export.exportable(net), SCALE).SerializeToString())
     model.reshape({"y": [1, 1, height, width], "uv": [1, 2, height // 2, width // 2]})
-    rng = np.random.default_rng(0)
-    inputs = {
-        "y": rng.integers(16, 236, (1, 1, height, width), np.uint8),
-        "uv": rng.integers(16, 241, (1, 2, height // 2, width // 2), np.uint8),
-        "matrix": np.array(rgb_export.BT601, np.float32),
-        "range": np.array(rgb_export.LIMITED, np.float32),
-    }
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    return ov.compile_model(model, "CPU", options), inputs
+    return ov.compile_model(model, "CPU", ALONE), any_frame(width, height)
 
 
 def measure(names: list[str], width: int, height: int, rounds: int) -> dict[str, float]:

@@ -36,11 +36,8 @@ def taught(
             np.savez(stream, allow_pickle=False, **outputs)
         part.replace(file)
     with np.load(file) as arrays:
-        outputs = (arrays[str(i)] for i in range(len(pairs)))
-        return [
-            Pair(pair.hr, pair.lr, rgb_to_y(output) if pair.hr.ndim == 2 else output)
-            for pair, output in zip(pairs, outputs, strict=True)
-        ]
+        see = rgb_to_y if pairs[0].hr.ndim == 2 else np.asarray
+        return [Pair(pair.hr, pair.lr, see(arrays[str(i)])) for i, pair in enumerate(pairs)]
 
 
 @torch.no_grad()

@@ -193,8 +193,7 @@ def with_teacher(stage: Stage, args: argparse.Namespace) -> Stage:
     """The stage of a tier whose pixel loss is shared between the truth and a teacher's outputs."""
     if (args.scale, args.degradation) != (4, "clean"):
         raise DataError("--teacher is a net for clean x4 pictures: it cannot teach another scale or degradation")
-    share = 0.5 if args.teacher_share is None else args.teacher_share
-    args.teacher_share = share
+    args.teacher_share = share = 0.5 if args.teacher_share is None else args.teacher_share
     return replace(stage, losses=replace(stage.losses, l1=(1 - share) * stage.losses.l1, teacher=share))
 
 

@@ -1,6 +1,6 @@
 """Engines and interpolations behind one face, so that one ruler measures them all."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,9 @@ Planes = tuple[Picture, Picture]  # y (H, W), uv (2, H, W): 4:4:4
 
 BT601 = (0.299, 0.114)  # kr, kb
 LIMITED = (16.0, 219.0, 224.0)  # code values of black, of luma's span, of chroma's span
+
+
+ALONE = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}  # for OpenVINO: one frame on all cores
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,22 @@ def open_upscaler(what: str) -> Upscaler:
     if kind == "lanczos":
         return interpolation(lambda plane: lanczos(plane, int(factor)), int(factor))
     return open_engine(Path(what))
+
+
+def open_upscalers(named: Sequence[str]) -> dict[str, Upscaler]:
+    """What open_upscaler() opens, by engine name or as it was asked for."""
+    return {what if ":" in what else Path(what).stem: open_upscaler(what) for what in named}
+
+
+def any_frame(width: int, height: int) -> dict[str, NDArray]:
+    """Every input that a graph may have, by name, for a 4:2:0 frame of noise: to time engines with."""
+    rng = np.random.default_rng(0)
+    return {
+        "y": rng.integers(16, 236, (1, 1, height, width), np.uint8),
+        "uv": rng.integers(16, 241, (1, 2, height // 2, width // 2), np.uint8),
+        "matrix": np.array(BT601, np.float32),
+        "range": np.array(LIMITED, np.float32),
+    }
 
 
 def interpolation(enlarge: Callable[[Picture], Picture], scale: int) -> Upscaler:
