@@ -23,7 +23,7 @@ from training.mix import mixed
 from training.models import TIERS, Conv, build, run_fused
 from training.quality import add_quality
 from training.quantize import from_weights, straighten
-from training.upscalers import open_engine, shuffle
+from training.upscalers import BT601, LIMITED, open_engine, shuffle
 
 
 class ParityError(Exception):
@@ -152,7 +152,7 @@ def check_rgb_parity(file: Path, net: torch.nn.Module, scale: int) -> float:
     ramp = np.add.outer(np.arange(34), np.arange(46) * 2).astype(np.uint8)[None, None]
     for y, sides in ((rng.integers(0, 256, (1, 1, 34, 46)).astype(np.uint8), (17, 23)), (ramp, (34, 46))):
         uv = rng.integers(90, 160, (1, 2, *sides)).astype(np.uint8)
-        inputs = [y, uv, np.array(rgb_export.BT601, np.float32), np.array(rgb_export.LIMITED, np.float32)]
+        inputs = [y, uv, np.array(BT601, np.float32), np.array(LIMITED, np.float32)]
         expected = rgb_export.Planes(net, scale)(*map(torch.from_numpy, inputs))
         found = engine(dict(zip(("y", "uv", "matrix", "range"), inputs, strict=True)))
         for name, plane in zip(("y_out", "uv_out"), expected, strict=True):

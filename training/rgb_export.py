@@ -18,9 +18,6 @@ from torch import Tensor, fx, nn
 from training.generators.layers import Interpolation, fold_batch_norms
 from training.graphs import Graph
 
-BT601 = (0.299, 0.114)  # kr, kb
-LIMITED = (16.0, 219.0, 224.0)  # black, span of luma, span of chroma
-
 
 class Planes(nn.Module):
     """The engine in torch: what the exported graph must compute."""
