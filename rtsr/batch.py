@@ -193,12 +193,11 @@ def _killed(worker: _Worker) -> Outcome:
 
 
 def _work(connection: Connection, options: Options) -> None:
-    """A worker's life. Ctrl-C is the caller's, who ends this process with SIGTERM."""
+    """A worker's life, which the caller ends with SIGTERM."""
 
     def interrupt(signum: int, frame: Any) -> None:
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interrupt)
     with EngineShelf() as shelf:
         try:

@@ -6,6 +6,7 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -20,11 +21,17 @@ def start_worker(
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe()
-    process = spawn.Process(target=work, args=(there, *args), name=name, daemon=daemon)
+    process = spawn.Process(target=_deaf, args=(work, there, *args), name=name, daemon=daemon)
     with _no_interrupts():
         process.start()
     there.close()  # so that its end is seen here
     return process, here
+
+
+def _deaf(work: Callable[..., None], *args: Any) -> None:
+    """What a worker process begins with."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    work(*args)
 
 
 @contextmanager
@@ -33,6 +40,7 @@ def _no_interrupts() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    resource_tracker.ensure_running()  # or the first worker starts it, which lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
