@@ -148,6 +148,18 @@ def temporal(sr_a: Tensor, sr_b: Tensor, hr_a: Tensor, hr_b: Tensor, shift: tupl
     return F.l1_loss(sr_b[b] - sr_a[a], hr_b[b] - hr_a[a])
 
 
+def grid(sr: Tensor, hr: Tensor, scale: int, cells: int = 4) -> Tensor:
+    """The pixel shuffle's pattern: what the error's `scale` x `scale` phases have in common over windows of cells.
+
+    A net without noise at its input can answer a smooth picture with one texture only, the same in every cell, and that
+    is what features reward in small nets. True texture has a mean of zero in every phase. Sides of the pictures are
+    multiples of scale and at least cells * scale long.
+    """
+    phases = F.pixel_unshuffle(sr - hr, scale).unflatten(1, (-1, scale**2))
+    common = F.avg_pool2d(phases.flatten(1, 2), cells, cells // 2).unflatten(1, (-1, scale**2))
+    return (common - common.mean(2, keepdim=True)).abs().mean()
+
+
 def codec_stability(sr: Tensor, other: Tensor) -> Tensor:
     """L1 between what G makes of two codings of one LR (stability training, Zheng et al. 2016, arXiv:1604.04326)."""
     return F.l1_loss(sr, other)

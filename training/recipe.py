@@ -32,6 +32,7 @@ class Losses:
     teacher: float = 0
     teacher_features: float = 0
     flat: float = 0
+    grid: float = 0
     temporal: float = 0
     codec: float = 0
 

@@ -112,6 +112,8 @@ class Step:
             found["tv"] = w.tv * losses.total_variation(sr)
         if w.flat and self.stage.ramps:
             found["flat"] = w.flat * losses.l1(sr[-self.stage.ramps :], hr[-self.stage.ramps :])
+        if w.grid:
+            found["grid"] = w.grid * losses.grid(sr, hr, self.scale)
         if w.content or w.style:
             found |= self.perceptual_terms(sr, hr)
         if w.teacher and batch.teacher is not None:
@@ -193,8 +195,10 @@ class Detail(Step):
             self.D.requires_grad_(False)
             with torch.autocast(device, torch.bfloat16):
                 fake, fake_features = self.D(sr)
-                with torch.no_grad():
-                    real, real_features = self.D(batch.hr)
+                real, real_features = fake, fake_features
+                if w.matching or self.stage.adversary == "relativistic":  # the others do not look at it
+                    with torch.no_grad():
+                        real, real_features = self.D(batch.hr)
             terms = self.terms(sr, batch)
             terms["adversarial"] = w.adversarial * loss_G(fake.float(), real.float())
             if w.matching:

@@ -66,6 +66,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     stage.add_argument("--lr-muon", type=float, help="Muon's peak rate for the kernels; 0: Adam for all")
     stage.add_argument("--lr-d", type=float, help="the discriminator's peak rate")
     stage.add_argument("--mse-from", type=float, help="share of the run with the pixel losses; MSE after it")
+    stage.add_argument("--fft", type=float, metavar="WEIGHT", help="L1 between spectra beside the pixel losses")
     stage.add_argument("--ema", type=float, help="decay of the averaged weights")
     stage.add_argument("--ramps", type=int, help="crops of a batch that become flat or evenly rising colours")
     stage.add_argument("--clip", type=float, help="largest gradient norm")
@@ -87,8 +88,8 @@ def settle(args: argparse.Namespace, name: str = "fidelity") -> tuple[Recipe, St
     for key in OVERRIDES:
         if getattr(args, key) is None:
             setattr(args, key, getattr(stage, key))
-    fields = {key: getattr(stage, key) for key in stage.__dataclass_fields__}
-    return chosen, Stage(**{**fields, **{key: getattr(args, key) for key in OVERRIDES}}), args
+    losses = stage.losses if args.fft is None else replace(stage.losses, fft=args.fft)
+    return chosen, replace(stage, losses=losses, **{key: getattr(args, key) for key in OVERRIDES}), args
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -213,6 +214,8 @@ def command(args: dict) -> str:
         return f"{trained}; training.quantize {mix}--steps {args['steps']} --lr {args['lr']}"
     keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
+    if args.get("fft"):
+        flags += f" --fft {args['fft']}"
     if args.get("teacher_share"):
         flags += f" --teacher {Path(args['teacher']).name} --teacher-share {args['teacher_share']}"
     flags += " --stage detail" if args.get("stage") == "detail" else ""

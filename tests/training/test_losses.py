@@ -105,3 +105,19 @@ def test_temporal_is_zero_for_what_moves_with_the_truth() -> None:
     offset = losses.temporal(a + 0.1, b + 0.1, a, b, (1, 2))
     assert offset.item() == pytest.approx(0, abs=1e-6)  # a steady error does not flicker
     assert losses.temporal(a, b + 0.1, a, b, (1, 2)).item() == pytest.approx(0.1, abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_grid_sees_what_repeats_and_nothing_else(scale: int) -> None:
+    """By hand: one pixel of each cell brighter by 0.25 lies 0.25 * (1 - 1/s^2) above the cell's mean, the others 0.25 / s^2 below."""
+    side, share = 16 * scale, 1 / scale**2
+    hr = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
+    repeating = hr.clone()
+    repeating[..., ::scale, ::scale] += 0.25
+    expected = 0.25 * (share * (1 - share) + (1 - share) * share)
+    assert losses.grid(repeating, hr, scale).item() == pytest.approx(expected, rel=1e-4)
+    assert losses.grid(hr, hr, scale).item() == 0
+    assert losses.grid(hr + 0.1, hr, scale).item() == pytest.approx(0, abs=1e-6)  # brighter everywhere: no grid
+    strewn = hr.clone()
+    strewn.view(-1)[:: scale**2 + 1] += 0.25  # as much energy, in another phase of each cell
+    assert losses.grid(strewn, hr, scale).item() < losses.grid(repeating, hr, scale).item() / 3

@@ -61,6 +61,15 @@ def make_step(name: str, end: str, backbone_file: Path | None, steps: int) -> tu
     return step, pairs(name, teacher), args
 
 
+def test_fft_stands_beside_the_pixel_losses() -> None:
+    _, stage, args = train.settle(train.parse(["fast", "--fft", "0.05"]))
+    assert (stage.losses.l1, stage.losses.fft) == (1, 0.05)
+    assert "--fft 0.05" in train.command(vars(args))
+    _, stage, args = train.settle(train.parse(["fast"]))
+    assert stage.losses.fft == 0
+    assert "fft" not in train.command(vars(args))
+
+
 @pytest.mark.parametrize("name", ["nano", *recipe.SYSTEMS])
 def test_fidelity_stage_learns(name: str, backbone_file: Path) -> None:
     step, data, args = make_step(name, "fidelity", backbone_file, 40)
