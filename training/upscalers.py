@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rtsr.manifest import load_manifest, read_engine
+from rtsr.manifest import Manifest, load_manifest, read_engine
 from training.resize import imresize
 
 Picture = NDArray[np.uint8]
@@ -80,13 +80,17 @@ def enlarge_chroma(uv: Picture, scale: int) -> Picture:
 
 
 def open_engine(path: Path) -> Upscaler:
-    """An exported engine of any flavour. float32 is asked for: OpenVINO would take bfloat16 where it can."""
+    """An exported engine of any flavour."""
+    manifest = load_manifest(path.with_suffix(".json"))
+    return open_graph(read_engine(manifest, path.parent), manifest)
+
+
+def open_graph(onnx: bytes, manifest: Manifest) -> Upscaler:
+    """A graph as its manifest describes it. float32 is asked for: OpenVINO would take bfloat16 where it can."""
     import openvino as ov
 
-    manifest = load_manifest(path.with_suffix(".json"))
     scale = manifest.scale
-    model = ov.Core().read_model(read_engine(manifest, path.parent))
-    engine = ov.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    engine = ov.compile_model(ov.Core().read_model(onnx), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def phases(y: Picture, uv: Picture) -> Planes:
         return shuffle(np.asarray(engine({"y": y[None, None]})["y_phases"])[0], scale), enlarge_chroma(uv, scale)

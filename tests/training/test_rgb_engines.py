@@ -13,8 +13,9 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 from rtsr.manifest import load_manifest  # noqa: E402
-from training import checkpoint, export, recipe, report, speed, train  # noqa: E402
+from training import checkpoint, detail_curve, export, recipe, report, speed, train  # noqa: E402
 from training.engines_table import table  # noqa: E402
+from training.evaluate import measure_sets  # noqa: E402
 from training.mix import mixed  # noqa: E402
 from training.upscalers import open_engine  # noqa: E402
 
@@ -112,7 +113,7 @@ def test_speed_runs_and_the_student_wins() -> None:
     assert 0 < found["distil_esrgan"] < found["distil_teacher"]
 
 
-def test_report_is_one_file_with_figures_and_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_report_is_one_file_with_figures_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "engines"
     file, manifest = export.write_engine(state("distil_esrgan"), "phases", folder)
     manifest.quality.update({"psnr_y": {"Set5": 30.123}, "squeeze_distance": {"Set5": 0.25}, "flicker": 1.1})
@@ -131,13 +132,16 @@ def test_report_is_one_file_with_figures_and_pictures(tmp_path: Path, monkeypatc
     assert "distil_esrgan-x4-clean-float" in page
     assert table([load_manifest(file.with_suffix(".json"))]).count("30.12") == 1
 
-    for end in ("fidelity", "detail"):
-        run = tmp_path / "runs" / ("distil_esrgan-x4-clean" + "-detail" * (end == "detail"))
-        run.mkdir(parents=True)
-        checkpoint.save(run / "last.pt", state("distil_esrgan", end))
-    monkeypatch.chdir(tmp_path)
-    assert report.main([*words, "--curve", "distil_esrgan", "--steps", "2"]) == 0
+    assert report.main([*words, "--curve", str(file)]) == 1  # there is no other end
+    assert "distil_esrgan-x4-clean-detail-float.onnx is missing" in capsys.readouterr().err
+    other, manifest = export.write_engine(state("distil_esrgan", "detail"), "phases", folder)
+    manifest.save(folder)
+    assert report.main([*words, "--curve", str(file), "--steps", "2"]) == 0
     assert "from fidelity to detail" in (tmp_path / "report.html").read_text()
+    points = detail_curve.measure_curve(file, 2, sets)
+    assert [point.share for point in points] == [0, 0.5, 1]
+    for point, end in ((points[0], file), (points[2], other)):
+        assert point.psnr_y == measure_sets(open_engine(end), sets)["psnr_y"]["Set5"]
 
 
 def test_figures_reach_the_manifest(tmp_path: Path) -> None:
