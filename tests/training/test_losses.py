@@ -109,7 +109,7 @@ def test_temporal_is_zero_for_what_moves_with_the_truth() -> None:
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_grid_sees_what_repeats_and_nothing_else(scale: int) -> None:
-    """By hand: one pixel of a cell 0.25 brighter lies 0.25 * (1 - 1/s^2) above the mean, the others 0.25 / s^2 below."""
+    """By hand: one pixel of a cell 0.25 brighter lies 0.25 * (1 - 1/s^2) over the mean, the others 0.25 / s^2 below."""
     side, share = 16 * scale, 1 / scale**2
     hr = torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(0))
     repeating = hr.clone()
