@@ -18,6 +18,7 @@ RIVALS = ("engine", "bicubic", "lanczos")
 CLIPS = """
 Real video (two clips, shrunk by the scale, coded by x264 at CRF 23 and 28 and by x265 at 28), PSNR-Y in dB / VMAF-NEG
 against the original frames, means over clips and encodes. *clean*: the engine of the same tier trained without a codec.
+*Flicker*: of a static shot with sensor noise, coded, against bicubic.
 """
 ENDS = """
 ## From fidelity to detail
@@ -73,7 +74,7 @@ def means_row(engine: Manifest) -> str:
     above = [
         f"{found[f'engine{key}'] - found[f'clean{key}']:+.2f}" for key in ("", "_vmaf_neg") if f"clean{key}" in found
     ]
-    return f"| {engine.name} | {' | '.join(cells)} | {' / '.join(above)} |"
+    return f"| {engine.name} | {' | '.join(cells)} | {' / '.join(above)} | {engine.quality.get('flicker', '')} |"
 
 
 def recipe_row(engine: Manifest) -> str:
@@ -112,13 +113,14 @@ def table(engines: list[Manifest]) -> str:
     if coded:
         lines += [
             CLIPS,
-            f"| engine | engine | {' | '.join(RIVALS[1:])} | clean | above clean |",
-            "|---|---|---|---|---|---|",
+            f"| engine | engine | {' | '.join(RIVALS[1:])} | clean | above clean | flicker |",
+            "|---|---|---|---|---|---|---|",
         ]
         lines += [means_row(engine) for engine in coded]
         lines += ["", "The int8 engines clip by clip:", "", f"| engine | clip | {' | '.join(RIVALS)} |"]
         lines += ["|---|---|---|---|---|", *(row for e in coded if e.precision == "int8" for row in clip_rows(e))]
-    ends = [e for e in ladder if e.output == "phases" and "squeeze_distance" in e.quality]
+    with_detail = {e.kind for e in ladder if e.detail}
+    ends = [e for e in ladder if e.kind in with_detail and e.output == "phases" and "squeeze_distance" in e.quality]
     if ends:
         lines += [ENDS, *SYSTEM_HEAD, *(system_row(engine) for engine in ends)]
     if systems:

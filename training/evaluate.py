@@ -156,13 +156,18 @@ def has_grid(upscaler: Upscaler) -> bool:
     return any(ours[kind] > 1.1 * (bicubic[kind] + ROUNDING) for kind in ours)
 
 
+def measure_flicker(upscaler: Upscaler, sets: Path) -> float:
+    """Of Set14's first picture as a static shot, against bicubic (clips.py)."""
+    still = read_y(sorted((sets / "Set14" / "HR").glob("*.png"))[0])
+    return flicker(upscaler.luma, upscaler.scale, still)
+
+
 def measure(what: str, sets: Path, clips: Path | None = None, perceptual: bool = False) -> dict:
     """All figures of one engine or interpolation."""
     upscaler = open_upscaler(what)
     result: dict = measure_sets(upscaler, sets, perceptual)
-    if perceptual and (sets / "Set14").is_dir():
-        still = read_y(sorted((sets / "Set14" / "HR").glob("*.png"))[0])
-        result["flicker"] = flicker(upscaler.luma, upscaler.scale, still)
+    if (perceptual or clips) and (sets / "Set14").is_dir():
+        result["flicker"] = measure_flicker(upscaler, sets)
     if clips:
         result["clips"] = measure_clips(upscaler.luma, upscaler.scale, clips)
     return result

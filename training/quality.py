@@ -1,7 +1,8 @@
 """The figures in engines' manifests: `python -m training.quality engines/*.json --clips ../shared/data/clips_hr`.
 
 Measures each engine anew and writes what was found into its manifest; training.export does so for new ones. --speed
-measures milliseconds alone, all engines in one run, taking turns, so that what else the machine does hits all alike.
+measures milliseconds alone, all engines in one run, taking turns, so that what else the machine does hits all alike;
+--flicker the flicker of a static shot alone.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import numpy as np
 from rtsr import bench_machine
 from rtsr.manifest import Manifest, load_manifest, read_engine
 from training.clips import measure_clips
-from training.evaluate import flat_error, grid_energy, measure, measure_kernels
+from training.evaluate import flat_error, grid_energy, measure, measure_flicker, measure_kernels
 from training.upscalers import ALONE, any_frame, open_engine
 
 WIDTH, HEIGHT = 640, 360  # of the frame that is timed
@@ -116,6 +117,14 @@ def add_speed(manifests: list[Manifest], folder: Path) -> None:
         print(f"{manifest.name:40s} {ms:9.2f} ms", flush=True)
 
 
+def add_flicker(manifests: list[Manifest], folder: Path, sets: Path) -> None:
+    """Write `flicker` into manifests."""
+    for manifest in manifests:
+        manifest.quality["flicker"] = measure_flicker(open_engine(folder / manifest.file), sets)
+        manifest.save(folder)
+        print(f"{manifest.name:40s} {manifest.quality['flicker']:9.3f}", flush=True)
+
+
 def machine() -> str:
     """This machine, for people."""
     found = bench_machine.machine()
@@ -126,6 +135,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(prog="python -m training.quality", description=(__doc__ or "").split("\n")[0])
     p.add_argument("manifests", type=Path, nargs="+", help="engines/NAME.json; float ones before their int8 twins")
     p.add_argument("--speed", action="store_true", help="milliseconds for a frame of 640x360, nothing else")
+    p.add_argument("--flicker", action="store_true", help="flicker of a static shot against bicubic's, nothing else")
     p.add_argument("--sets", type=Path, default=Path("../shared/data/test"))
     p.add_argument("--clips", type=Path, help="folder of high-resolution clips; measured for stream engines")
     return p.parse_args(argv)
@@ -135,8 +145,12 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     manifests = [load_manifest(path) for path in args.manifests]
     folder = args.manifests[0].parent
-    if args.speed:
-        add_speed([manifest for manifest in manifests if not manifest.name.endswith("-planes")], folder)
+    if args.speed or args.flicker:
+        phases = [manifest for manifest in manifests if not manifest.name.endswith("-planes")]
+        if args.speed:
+            add_speed(phases, folder)
+        if args.flicker:
+            add_flicker(phases, folder, args.sets)
         return 0
     for manifest in manifests:
         add_quality(manifest, folder, args.sets, args.clips)

@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("openvino")
 
+from pictures import drawing
+
 from rtsr.manifest import installed_engines, load_manifest
 from training import quality, sheet
 from training.codecs import coded
@@ -65,6 +67,23 @@ def test_speed_is_written_under_the_machines_name(folder: Path, capsys: pytest.C
         assert ms > 0
         assert f"{ms:.1f}" in table([engine])
     assert quality.machine() in table(installed_engines(engines))
+
+
+def test_flicker_is_written_alone(folder: Path) -> None:
+    engines, pictures = folder / "engines", folder / "sets" / "Set14" / "HR"
+    pictures.mkdir(parents=True)
+    still = drawing(2, 192)
+    cv2.imwrite(str(pictures / "img_001.png"), still)
+    manifests = sorted(engines.glob("*.json"))
+    assert quality.main(["--flicker", "--sets", str(folder / "sets"), *map(str, manifests)]) == 0
+    for engine in installed_engines(engines):
+        assert engine.quality.keys() == {"flicker"}
+        assert engine.quality["flicker"] > 1
+
+
+def test_engines_without_a_detail_end_are_not_between_ends() -> None:
+    engines = [engine for engine in installed_engines(ENGINES) if engine.tier in ("nano", "fast_srgan")]
+    assert "## From fidelity to detail" not in table([e for e in engines if not e.detail])
 
 
 def test_a_sheet_shows_every_subject(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from training.models import TIERS, build
 from training.recipe import Losses, Recipe, Stage
 
 # Detail end: the discriminator is kept small and its term weak, or it runs away from so small a generator.
-ADVERSARIAL = {"nano": 2e-3, "fast": 5e-3, "balanced": 5e-3, "quality": 5e-3}
+ADVERSARIAL = {"nano": 2e-3, "fast": 1e-2, "balanced": 5e-3, "quality": 5e-3}
 
 
 def tier(name: str) -> Recipe:
