@@ -160,6 +160,6 @@ def grid(sr: Tensor, hr: Tensor, scale: int, cells: int = 4) -> Tensor:
     return (common - common.mean(2, keepdim=True)).abs().mean()
 
 
-def codec_stability(sr: Tensor, other: Tensor) -> Tensor:
-    """L1 between what G makes of two codings of one LR (stability training, Zheng et al. 2016, arXiv:1604.04326)."""
+def stability(sr: Tensor, other: Tensor) -> Tensor:
+    """L1 between what G makes of two versions of one LR (stability training, Zheng et al. 2016, arXiv:1604.04326)."""
     return F.l1_loss(sr, other)

@@ -174,6 +174,7 @@ def quantise_checkpoint(own: argparse.Namespace) -> bool:
     folder = own.checkpoint.parent.with_name(f"{own.checkpoint.parent.name}{share}-int8")
     given = train.parse([trained["tier"], "--lr-muon", "0", "--mse-from", "0"])
     vars(given).update(vars(own), scale=trained["scale"], degradation=trained["degradation"])
+    given.steady = trained.get("steady")
     _, stage, args = train.settle(given)
     args.trained, args.stage, args.mix = train.command({**trained, "mix": None}), end, own.mix
     pairs, held_out = train.pairs_of(args)

@@ -35,6 +35,7 @@ class Losses:
     grid: float = 0
     temporal: float = 0
     codec: float = 0
+    steady: float = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ from training.perceptual import Backbone
 from training.recipe import Losses, Stage
 
 WARM_UP = 200  # steps in which the rates rise from 0; a tenth of the run if that is less
+SENSOR_NOISE = 2 / 255  # standard deviation
 PEAK = 30  # MSE's weight beside L1's: equal gradients at an error of 1/60
 
 
@@ -159,6 +160,8 @@ class Fidelity(Step):
             terms = {"mse": PEAK * losses.mse(sr, batch.hr)}
         else:
             terms = self.terms(sr, batch)
+        if steady := self.stage.losses.steady:
+            terms["steady"] = steady * losses.stability(sr, self.upscale(noisy(batch.lr)))
         self.update_G(torch.stack(list(terms.values())).sum(), step)
         return {name: term.detach() for name, term in terms.items()}
 
@@ -208,7 +211,9 @@ class Detail(Step):
             if w.temporal:
                 terms["temporal"] = w.temporal * self.shifted(batch, step)
             if w.codec:
-                terms["codec"] = w.codec * losses.codec_stability(sr, self.upscale(self.recoded(batch.lr, step)))
+                terms["codec"] = w.codec * losses.stability(sr, self.upscale(self.recoded(batch.lr, step)))
+            if w.steady:
+                terms["steady"] = w.steady * losses.stability(sr, self.upscale(noisy(batch.lr)))
             self.update_G(torch.stack(list(terms.values())).sum(), step)
             self.D.requires_grad_(True)
 
@@ -250,6 +255,11 @@ class Detail(Step):
         pixels = (lr.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).byte().cpu().numpy()
         coded = np.stack([jpeg(picture, int(rng.integers(40, 91))) for picture in pixels])
         return as_floats(coded.reshape(pixels.shape)).to(lr.device)
+
+
+def noisy(lr: Tensor) -> Tensor:
+    """lr as the next frame of a static shot shows it: with other sensor noise. What G makes of the two should be one."""
+    return (lr + SENSOR_NOISE * torch.randn_like(lr)).clamp(0, 1)
 
 
 @torch.no_grad()

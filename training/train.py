@@ -38,6 +38,7 @@ OVERRIDES = (
     "clip",
     "ramps",
 )  # of the stage, by a flag
+TERMS = ("fft", "steady")  # of its losses
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -67,6 +68,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     stage.add_argument("--lr-d", type=float, help="the discriminator's peak rate")
     stage.add_argument("--mse-from", type=float, help="share of the run with the pixel losses; MSE after it")
     stage.add_argument("--fft", type=float, metavar="WEIGHT", help="L1 between spectra beside the pixel losses")
+    stage.add_argument("--steady", type=float, metavar="WEIGHT", help="L1 to what comes out with other sensor noise")
     stage.add_argument("--ema", type=float, help="decay of the averaged weights")
     stage.add_argument("--ramps", type=int, help="crops of a batch that become flat or evenly rising colours")
     stage.add_argument("--clip", type=float, help="largest gradient norm")
@@ -88,7 +90,8 @@ def settle(args: argparse.Namespace, name: str = "fidelity") -> tuple[Recipe, St
     for key in OVERRIDES:
         if getattr(args, key) is None:
             setattr(args, key, getattr(stage, key))
-    losses = stage.losses if args.fft is None else replace(stage.losses, fft=args.fft)
+    given = {key: value for key in TERMS if (value := getattr(args, key)) is not None}
+    losses = replace(stage.losses, **given)
     return chosen, replace(stage, losses=losses, **{key: getattr(args, key) for key in OVERRIDES}), args
 
 
@@ -214,8 +217,7 @@ def command(args: dict) -> str:
         return f"{trained}; training.quantize {mix}--steps {args['steps']} --lr {args['lr']}"
     keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
-    if args.get("fft"):
-        flags += f" --fft {args['fft']}"
+    flags += "".join(f" --{key} {args[key]}" for key in TERMS if args.get(key))
     if args.get("teacher_share"):
         flags += f" --teacher {Path(args['teacher']).name} --teacher-share {args['teacher_share']}"
     flags += " --stage detail" if args.get("stage") == "detail" else ""

@@ -18,7 +18,7 @@ def test_pixel_losses_by_hand() -> None:
     expected = (2 * 1e-3 + 2 * math.sqrt(0.25 + 1e-6)) / 4
     assert losses.charbonnier(A, B).item() == pytest.approx(expected)
     assert losses.teacher_output(A, B).item() == pytest.approx(0.25)
-    assert losses.codec_stability(A, B).item() == pytest.approx(0.25)
+    assert losses.stability(A, B).item() == pytest.approx(0.25)
 
 
 def test_fft_by_hand() -> None:

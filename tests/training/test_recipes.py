@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from training import checkpoint, loop, recipe, train  # noqa: E402
 from training.data import DataError, Pair, make_pairs, sample  # noqa: E402
 from training.perceptual import LAYERS, Backbone, torchvision_indices  # noqa: E402
-from training.steps import Detail, Fidelity, Helpers, Step  # noqa: E402
+from training.steps import Detail, Fidelity, Helpers, Step, noisy  # noqa: E402
 from training.teach import taught  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,13 +61,33 @@ def make_step(name: str, end: str, backbone_file: Path | None, steps: int) -> tu
     return step, pairs(name, teacher), args
 
 
-def test_fft_stands_beside_the_pixel_losses() -> None:
-    _, stage, args = train.settle(train.parse(["fast", "--fft", "0.05"]))
-    assert (stage.losses.l1, stage.losses.fft) == (1, 0.05)
-    assert "--fft 0.05" in train.command(vars(args))
+def test_terms_by_flags_stand_beside_the_pixel_losses() -> None:
+    _, stage, args = train.settle(train.parse(["fast", "--fft", "0.05", "--steady", "2"]))
+    assert (stage.losses.l1, stage.losses.fft, stage.losses.steady) == (1, 0.05, 2)
+    assert "--fft 0.05 --steady 2.0" in train.command(vars(args))
     _, stage, args = train.settle(train.parse(["fast"]))
-    assert stage.losses.fft == 0
+    assert (stage.losses.fft, stage.losses.steady) == (0, 0)
     assert "fft" not in train.command(vars(args))
+
+
+@pytest.mark.parametrize("mse_from", [0.0, 1.0])
+def test_steady_nets_answer_noise_less(mse_from: float) -> None:
+    """Trained on the same batches, by L1 or MSE: the term decides how far other noise moves the output."""
+    data = pairs("nano")
+
+    def moved(weight: float) -> float:
+        _, stage, _ = train.settle(train.parse(["nano", "--steady", str(weight), "--mse-from", str(mse_from)]))
+        torch.manual_seed(0)
+        step = Fidelity(recipe.load("nano").generator(4), stage, 40, 4)
+        for n in range(30):
+            terms = step(sample(data, 4, 2, 16, np.random.default_rng(n), 0), n)
+            assert ("steady" in terms) == (weight > 0)
+        lr = sample(data, 4, 2, 16, np.random.default_rng(99), 0).lr
+        torch.manual_seed(1)
+        with torch.no_grad():
+            return float((step.upscale(lr) - step.upscale(noisy(lr))).abs().mean())
+
+    assert moved(20) < 0.8 * moved(0)
 
 
 @pytest.mark.parametrize("name", ["nano", *recipe.SYSTEMS])
