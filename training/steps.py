@@ -258,7 +258,7 @@ class Detail(Step):
 
 
 def noisy(lr: Tensor) -> Tensor:
-    """lr as the next frame of a static shot shows it: with other sensor noise. What G makes of the two should be one."""
+    """lr as the next frame of a static shot shows it, with other sensor noise: G should make the same of both."""
     return (lr + SENSOR_NOISE * torch.randn_like(lr)).clamp(0, 1)
 
 
