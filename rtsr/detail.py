@@ -86,7 +86,9 @@ def nearest_to(sha256: str, detail: float) -> float:
 
 def models_with_detail() -> str:
     """A clause for messages."""
-    found = sorted({engine.tier for engine in installed_engines() if engine.detail})
+    ends = [engine for engine in installed_engines() if engine.detail]
+    # An RGB generator is taken whatever degradation is asked for.
+    found = sorted({f"{e.tier} x{e.scale}" + f" {e.degradation}" * (not e.rgb) for e in ends})
     return f"models with one: {', '.join(found)}" if found else "no installed model has one"
 
 

@@ -170,7 +170,7 @@ def test_what_is_no_share_is_one_sentence(detail: float) -> None:
 
 
 def test_a_model_without_a_detail_end_says_which_have_one(both_ends: Path) -> None:
-    with pytest.raises(ConfigError, match=r"int8 engine of fast x2.*no detail end; models with one: nano$"):
+    with pytest.raises(ConfigError, match=r"int8 engine of fast x2.*no detail end; models with one: nano x2 stream$"):
         open_engine(EngineChoice(2, "fast", detail=0.5))
     with pytest.raises(ConfigError, match="reference"):
         EngineChoice(2, backend="reference", detail=0.5)

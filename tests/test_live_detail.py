@@ -145,8 +145,8 @@ def test_a_tier_without_a_detail_end_says_so(both_ends: Path) -> None:
     session = Session(PatternSource(64, 48, Fraction(20)), ladder(EngineChoice(2, "fast")), 2)
     try:
         stats = session.stats()
-        assert stats.detail is None and stats.no_detail == "fast has no detail end; models with one: nano"
-        with pytest.raises(ConfigError, match=r"^fast has no detail end"):
+        assert stats.detail is None and stats.no_detail == "fast x2 has no detail end; models with one: nano x2 stream"
+        with pytest.raises(ConfigError, match=r"^fast x2 has no detail end"):
             session.set_detail(0.5)
     finally:
         session.close_unused()

@@ -169,7 +169,7 @@ def why_no_detail(tier: str, scale: int, degradation: str) -> str:
     """Why there is no dial between fidelity and detail for a tier; empty where there is one."""
     engines = [e for e in installed_engines() if e.tier == tier and e.scale == scale]
     ends = {e.detail > 0 for e in engines if e.rgb or e.degradation == degradation}
-    return "" if len(ends) == 2 else f"{tier} has no detail end; {models_with_detail()}"
+    return "" if len(ends) == 2 else f"{tier} x{scale} has no detail end; {models_with_detail()}"
 
 
 def _opener(choice: EngineChoice, notice: Callable[[str], None]) -> Opener:
