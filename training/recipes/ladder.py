@@ -17,7 +17,9 @@ def tier(name: str) -> Recipe:
         channels=1,
         fidelity=Stage(losses=Losses(l1=1), mse_from=0.6, ramps=0, steps=60_000, batch=16, crop=64, lr=2e-3),
         detail=Stage(
-            losses=Losses(l1=1, flat=5, grid=50, content=1, adversarial=ADVERSARIAL[name], temporal=0.2, codec=0.1),
+            losses=Losses(
+                l1=1, flat=5, grid=50, content=1, adversarial=ADVERSARIAL[name], temporal=0.2, codec=0.1, steady=5
+            ),
             layers={"conv1_2": 0.1, "conv2_2": 0.1, "conv3_4": 1, "conv4_4": 1},
             adversary="hinge", discriminator="unet", d_width=16, d_alone=100,
             steps=4000, batch=8, crop=32, lr=3e-4, lr_muon=0, lr_d=4e-4, ema=0.995,
