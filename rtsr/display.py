@@ -143,11 +143,11 @@ def clock_time(seconds: float) -> str:
 
 
 def engines_table(engines: list[Manifest]) -> None:
-    """Print the installed engines with their measured figures, on stdout."""
-    table = Table()
+    """Print the installed engines with their measured figures (PSNR-Y in dB), on stdout."""
+    table = Table(box=None, pad_edge=False)  # a line of it has to fit into 80 columns
     table.add_column("engine", no_wrap=True)  # tier, scale, degradation, precision: the name has them all
     table.add_column("detail", no_wrap=True)
-    for column in ("MACs/px", "Set5 dB", "Set14", "BSD100"):
+    for column in ("MACs/px", "Set5", "Set14", "BSD100"):
         table.add_column(column, justify="right", no_wrap=True)
     for engine in engines:
         psnr = engine.quality.get("psnr_y") or {}
@@ -155,7 +155,7 @@ def engines_table(engines: list[Manifest]) -> None:
         table.add_row(
             engine.name,
             _dial([each for each in engines if each.kind == engine.kind]),
-            f"{engine.macs_per_lr_pixel:,}",
+            f"{engine.macs_per_lr_pixel / 1000:.1f} K",
             *figures,
         )
     Console().print(table)
@@ -166,6 +166,8 @@ def _dial(siblings: list[Manifest]) -> str:
     found = sorted(engine.detail for engine in siblings)
     if len(found) == 1:
         return "-"
+    if len(found) > 3:
+        return f"{len(found)} steps"
     return (", " if siblings[0].precision == "int8" else " - ").join(f"{detail:g}" for detail in found)
 
 

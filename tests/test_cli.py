@@ -195,6 +195,11 @@ def test_engines_lists_what_is_installed(engines: Path) -> None:
     ]
 
 
+def test_the_list_of_shipped_engines_fits_into_80_columns() -> None:
+    lines = rtsr("engines", RTSR_ENGINES="", COLUMNS="80").stdout.splitlines()
+    assert len(lines) > 2 and max(map(len, lines)) <= 80 and not any("…" in line for line in lines)
+
+
 def test_engines_without_engines_is_one_sentence(tmp_path: Path) -> None:
     outcome = rtsr("engines", RTSR_ENGINES=str(tmp_path))
     assert outcome.code != 0

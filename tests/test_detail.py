@@ -6,6 +6,7 @@ import json
 from contextlib import closing
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -122,6 +123,17 @@ def test_ends_that_keep_different_weights_in_float16_are_blended(monkeypatch: py
     pictures = [enlarged(EngineChoice(4, "fast_srgan", detail=detail)) for detail in (0, 0.5, 1)]
     assert 0 < abs(pictures[1] - pictures[0]).mean() < abs(pictures[2] - pictures[0]).mean()
     assert (enlarged(EngineChoice(4, "fast_srgan-detail")) == pictures[2]).all()
+
+
+@pytest.mark.skipif(not (SHIPPED / "fast-x4-stream-detail-int8.onnx").is_file(), reason="no engines")
+@pytest.mark.parametrize("tier", ["fast", "balanced"])
+@pytest.mark.parametrize("bits", [8, 10])
+def test_the_shipped_dials_move_the_picture_step_by_step(tier: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """int8 engines for 8 bits, exported at every quarter; blends for 10."""
+    monkeypatch.setenv("RTSR_ENGINES", str(SHIPPED))
+    pictures = [enlarged(EngineChoice(4, tier, "stream", "openvino", bits, detail=d / 4)) for d in range(5)]
+    away = [abs(other - pictures[0]).mean() for other in pictures]
+    assert all(less < more for less, more in pairwise(away))
 
 
 # Which engine is taken
@@ -254,10 +266,10 @@ def test_the_command_and_the_api_take_the_dial(both_ends: Path, tmp_path: Path) 
 
 
 def test_engines_are_listed_with_the_shares_that_can_be_had(both_ends: Path) -> None:
-    rows = {line.split()[1]: line for line in rtsr("engines").stdout.splitlines() if "-stream" in line}
+    rows = {line.split()[0]: line for line in rtsr("engines").stdout.splitlines() if "-stream" in line}
     assert "0 - 1" in rows["nano-x2-stream-float"] and "0 - 1" in rows["nano-x2-stream-detail-float-planes"]
     assert "0, 0.5, 1" in rows["nano-x2-stream-detail50-int8"]
-    assert " - " in rows["fast-x2-stream-int8"] and "0 - 1" not in rows["fast-x2-stream-int8"]
+    assert rows["fast-x2-stream-int8"].split()[1] == "-"
 
 
 def test_bad_shares_are_one_sentence_of_the_command(tmp_path: Path) -> None:
