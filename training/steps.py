@@ -139,6 +139,11 @@ class Step:
             found["style"] = w.style * losses.style(fake, real, layers)
         return found
 
+    def steadiness(self, sr: Tensor, lr: Tensor) -> Tensor:
+        """How far from sr the output moves when the next frame of a static shot shows lr with other sensor noise."""
+        noisy = (lr + SENSOR_NOISE * torch.randn_like(lr)).clamp(0, 1)
+        return self.stage.losses.steady * losses.stability(sr, self.upscale(noisy))
+
     def affinity(self, lr: Tensor) -> Tensor:
         """Feature distillation on the batch's first quarter: the teacher has to run for it."""
         assert self.helpers.teacher is not None
@@ -160,8 +165,8 @@ class Fidelity(Step):
             terms = {"mse": PEAK * losses.mse(sr, batch.hr)}
         else:
             terms = self.terms(sr, batch)
-        if steady := self.stage.losses.steady:
-            terms["steady"] = steady * losses.stability(sr, self.upscale(noisy(batch.lr)))
+        if self.stage.losses.steady:
+            terms["steady"] = self.steadiness(sr, batch.lr)
         self.update_G(torch.stack(list(terms.values())).sum(), step)
         return {name: term.detach() for name, term in terms.items()}
 
@@ -213,7 +218,7 @@ class Detail(Step):
             if w.codec:
                 terms["codec"] = w.codec * losses.stability(sr, self.upscale(self.recoded(batch.lr, step)))
             if w.steady:
-                terms["steady"] = w.steady * losses.stability(sr, self.upscale(noisy(batch.lr)))
+                terms["steady"] = self.steadiness(sr, batch.lr)
             self.update_G(torch.stack(list(terms.values())).sum(), step)
             self.D.requires_grad_(True)
 
@@ -255,11 +260,6 @@ class Detail(Step):
         pixels = (lr.permute(0, 2, 3, 1) * 255).round().clamp(0, 255).byte().cpu().numpy()
         coded = np.stack([jpeg(picture, int(rng.integers(40, 91))) for picture in pixels])
         return as_floats(coded.reshape(pixels.shape)).to(lr.device)
-
-
-def noisy(lr: Tensor) -> Tensor:
-    """lr as the next frame of a static shot shows it, with other sensor noise: G should make the same of both."""
-    return (lr + SENSOR_NOISE * torch.randn_like(lr)).clamp(0, 1)
 
 
 @torch.no_grad()

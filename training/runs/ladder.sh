@@ -46,7 +46,7 @@ steady() {
     train "$1" --scale "$2" --degradation stream --name "$1-x$2-stream-steady" --batch 8 --steps "$3" \
         --init "runs/$1-x$2-stream/last.pt" --mse-from 0.3 --steady "$4"
 }
-steady nano 3 1000 1
+steady nano 3 1000 1.25
 steady fast 3 600 1.5
 steady balanced 3 600 1.5
 steady nano 2 1000 0.5
@@ -61,6 +61,7 @@ for run in balanced-x4-clean-final nano-x4-clean-more fast-x4-clean-more \
     python -m training.export "runs/$run/last.pt" "runs/$run-int8/last.pt" --clips ../shared/data/clips_hr
     python -m training.export "runs/$run/last.pt" --output planes
 done
+
 # Detail ends, from the fidelity engines.
 for tier in fast balanced; do
     train $tier --stage detail --degradation stream --steps 3800 --init "engines/$tier-x4-stream-float.onnx"
