@@ -218,6 +218,8 @@ def command(args: dict) -> str:
     keys = ("scale", "degradation", "steps", "batch", "crop", "lr", "lr_muon", "mse_from", "seed")
     flags = " ".join(f"--{key.replace('_', '-')} {args[key]}" for key in keys)
     flags += "".join(f" --{key} {args[key]}" for key in TERMS if args.get(key))
+    if args["tier"] in recipe.LADDER and args.get("stage") != "detail" and args.get("ramps"):
+        flags += f" --ramps {args['ramps']}"
     if args.get("teacher_share"):
         flags += f" --teacher {Path(args['teacher']).name} --teacher-share {args['teacher_share']}"
     flags += " --stage detail" if args.get("stage") == "detail" else ""
