@@ -172,15 +172,22 @@ def flat(pixels: PixelFormat, value: int) -> FrameBatch:
 
 
 SHIPPED = sorted(
-    {(e.tier, e.scale, e.degradation) for e in installed_engines() if e.tier in ("nano", "fast", "balanced")}
+    {
+        (e.tier, e.scale, e.degradation, e.detail)
+        for e in installed_engines()
+        if e.tier in ("nano", "fast", "balanced") and e.detail in (0, 1)
+    }
 )
 
 
 @pytest.mark.parametrize(("bits", "tolerance"), [(8, 1), (10, 1), (12, 8)])  # in code values
-@pytest.mark.parametrize(("model", "scale", "degradation"), SHIPPED, ids=str)
-def test_flat_patches_keep_their_mean(model: str, scale: int, degradation: str, bits: int, tolerance: int) -> None:
+@pytest.mark.parametrize(("model", "scale", "degradation", "detail"), SHIPPED, ids=str)
+def test_flat_patches_keep_their_mean(
+    model: str, scale: int, degradation: str, detail: float, bits: int, tolerance: int
+) -> None:
     pixels = PixelFormat(bits=bits)
-    with closing(open_engine(EngineChoice(scale, model, degradation, "openvino", bits))) as engine:
+    choice = EngineChoice(scale, model, degradation, "openvino", bits, detail=detail)
+    with closing(open_engine(choice)) as engine:
         for value in np.linspace(16, 235, 12).round().astype(int) << (bits - 8):
             result = engine.infer(flat(pixels, int(value)))
             assert abs(result.y.mean() - value) <= tolerance, f"luma {value} became {result.y.mean()}"
