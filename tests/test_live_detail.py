@@ -165,8 +165,10 @@ def test_the_key_goes_by_quarters_and_begins_again() -> None:
 
 def test_the_command_begins_with_the_share(both_ends: Path) -> None:
     live = ("live", "--source", "testsrc", "--size", "64x48", "--null", "--duration", "0.5", "--scale", SCALE, "--json")
-    done = rtsr(*live, "--model", TIER, "--detail", "0.5")
-    assert done.code == 0 and json.loads(done.stdout)["detail"] == 0.5, done.stderr
-    assert "nano detail 0.5" in done.stderr
+    done = rtsr(*live, "--model", TIER, "--detail", "0.4")  # the nearest step is 0.5
+    assert done.code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["detail"], told["backend"]) == (0.5, "openvino")
+    assert "nano detail 0.5 (openvino)" in done.stderr
     refused = rtsr(*live, "--model", "fast", "--detail", "0.5")
     assert refused.code == 2 and "no detail end; models with one: nano" in refused.sentence

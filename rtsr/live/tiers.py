@@ -37,13 +37,16 @@ class Tier:
         self._open_it, self.asked = open_it, asked
         self._shares: dict[str, float] = {}  # of detail, by the sha256 of what works or stands by
         self._engine: Engine | None = None
+        self._worked: tuple[str, float] | None = None  # backend and share of detail of a closed one, for the summary
         self._size: tuple[int, int] | None = None
         self._lock = threading.Lock()  # an engine works for one thread at a time
 
     @property
     def backend(self) -> str:
-        """Which one works now; empty before it is opened."""
-        return at_work(self._engine).backend if self._engine is not None else ""
+        """Which one works now, or did when it was closed; empty before it is opened."""
+        if self._engine is not None:
+            return at_work(self._engine).backend
+        return self._worked[0] if self._worked else ""
 
     @property
     def detail(self) -> float | None:
@@ -51,7 +54,9 @@ class Tier:
         if self.no_detail:
             return None
         engine = self._engine
-        return self.asked if engine is None else self._shares.get(at_work(engine).sha256, self.asked)
+        if engine is not None:
+            return self._shares.get(at_work(engine).sha256, self.asked)
+        return self._worked[1] if self._worked else self.asked
 
     def is_ready(self, size: tuple[int, int]) -> bool:
         """Whether a picture of this (height, width) would be upscaled without anything to wait for."""
@@ -121,8 +126,9 @@ class Tier:
 
     def close(self) -> None:
         with self._lock:
-            if self._engine is not None:
-                self._engine.close()
+            if (engine := self._engine) is not None:
+                self._worked = self.backend, self._shares.get(at_work(engine).sha256, self.asked)
+                engine.close()
             self._engine, self._size = None, None
 
 
