@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rtsr import vmaf
 from rtsr.metrics import psnr
+from training.degradations import SENSOR_NOISE
 from training.resize import imresize
 from training.upscalers import lanczos
 
@@ -93,13 +94,13 @@ def temporal_error(frames: list[Picture], truth: list[Picture]) -> float:
 def flicker(upscale: Upscale, scale: int, still: Picture, frames: int = 12, crf: int = 28) -> float:
     """How much a static shot flickers, against bicubic: mean standard deviation over time, as a ratio.
 
-    still: luma (H, W). It is shrunk, given sensor noise (2 code values) that differs from frame to frame, and coded.
+    still: luma (H, W). It is shrunk, given sensor noise that differs from frame to frame, and coded.
     """
     rng = np.random.default_rng(0)
     lr = imresize(still, 1 / scale)
     lr = lr[: lr.shape[0] // 2 * 2, : lr.shape[1] // 2 * 2]
     grey = np.full((lr.shape[0] // 2, lr.shape[1] // 2), 128, np.uint8)
-    noisy = [(lr + rng.normal(0, 2, lr.shape)).round().clip(0, 255).astype(np.uint8) for _ in range(frames)]
+    noisy = [(lr + rng.normal(0, SENSOR_NOISE, lr.shape)).round().clip(0, 255).astype(np.uint8) for _ in range(frames)]
     coded = recode([[y, grey, grey] for y in noisy], "x264", crf)
 
     def over_time(enlarge: Upscale) -> float:

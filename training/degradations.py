@@ -19,6 +19,7 @@ VERSION = 2  # raise it when a profile changes: pairs cached by training.data ar
 
 Clip = NDArray[np.uint8]
 Degradation = Callable[[Clip, np.random.Generator], Clip]
+SENSOR_NOISE = 2  # of a decent camera: standard deviation in code values
 KERNELS = ("nearest", "bilinear", "bicubic")  # of the profile *kernels*
 
 

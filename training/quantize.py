@@ -173,8 +173,8 @@ def quantise_checkpoint(own: argparse.Namespace) -> bool:
     share = "" if own.mix in (None, 1) else f"{100 * own.mix:.0f}"
     folder = own.checkpoint.parent.with_name(f"{own.checkpoint.parent.name}{share}-int8")
     given = train.parse([trained["tier"], "--lr-muon", "0", "--mse-from", "0"])
-    vars(given).update(vars(own), scale=trained["scale"], degradation=trained["degradation"])
-    given.steady = trained.get("steady")
+    same = {key: trained.get(key) for key in ("scale", "degradation", "steady")}
+    vars(given).update(vars(own), **same)
     _, stage, args = train.settle(given)
     args.trained, args.stage, args.mix = train.command({**trained, "mix": None}), end, own.mix
     pairs, held_out = train.pairs_of(args)

@@ -16,14 +16,13 @@ from torch import Tensor, nn
 
 from training import losses, parallel
 from training.data import Batch, as_floats
-from training.degradations import jpeg
+from training.degradations import SENSOR_NOISE, jpeg
 from training.discriminators import build_discriminator
 from training.optim import make_optimisers, set_lr
 from training.perceptual import Backbone
 from training.recipe import Losses, Stage
 
 WARM_UP = 200  # steps in which the rates rise from 0; a tenth of the run if that is less
-SENSOR_NOISE = 2 / 255  # standard deviation
 PEAK = 30  # MSE's weight beside L1's: equal gradients at an error of 1/60
 
 
@@ -141,7 +140,7 @@ class Step:
 
     def steadiness(self, sr: Tensor, lr: Tensor) -> Tensor:
         """How far from sr the output moves when the next frame of a static shot shows lr with other sensor noise."""
-        noisy = (lr + SENSOR_NOISE * torch.randn_like(lr)).clamp(0, 1)
+        noisy = (lr + SENSOR_NOISE / 255 * torch.randn_like(lr)).clamp(0, 1)
         return self.stage.losses.steady * losses.stability(sr, self.upscale(noisy))
 
     def affinity(self, lr: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ class Tier:
         self._open_it, self.asked = open_it, asked
         self._shares: dict[str, float] = {}  # of detail, by the sha256 of what works or stands by
         self._engine: Engine | None = None
-        self._worked: tuple[str, float] | None = None  # backend and share of detail of a closed one, for the summary
+        self._worked: tuple[str, float | None] | None = None  # backend and detail of a closed one, for the summary
         self._size: tuple[int, int] | None = None
         self._lock = threading.Lock()  # an engine works for one thread at a time
 
@@ -126,9 +126,9 @@ class Tier:
 
     def close(self) -> None:
         with self._lock:
-            if (engine := self._engine) is not None:
-                self._worked = self.backend, self._shares.get(at_work(engine).sha256, self.asked)
-                engine.close()
+            if self._engine is not None:
+                self._worked = self.backend, self.detail
+                self._engine.close()
             self._engine, self._size = None, None
 
 
